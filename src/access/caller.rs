@@ -1,0 +1,89 @@
+//! Whose eyes a read has: the credentials of the calling thread, taken at that read.
+
+use super::CAP_SYS_PTRACE;
+use crate::proc_files::{ProcRoot, Status, TaskDir};
+use thiserror::Error;
+
+/// The reader of a dump: the thread that called `read`, as it was when it did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reader {
+    /// Thread id, in the daemon's pid namespace.
+    pub tid: u32,
+    /// Thread-group id, in the daemon's pid namespace.
+    pub tgid: u32,
+    /// Filesystem user id, in the daemon's user namespace.
+    pub fsuid: u32,
+    /// Filesystem group id, in the daemon's user namespace.
+    pub fsgid: u32,
+    /// Effective capabilities, a bit each.
+    pub effective: u64,
+    /// Inode number of the reader's user namespace.
+    pub user_ns: u64,
+}
+
+/// Why a reader's identity could not be established.
+#[derive(Debug, Error)]
+pub enum CallerError {
+    /// The calling thread is not visible from the daemon's pid namespace, or it is gone.
+    #[error("the reading thread is not visible in this daemon's pid namespace")]
+    Invisible,
+    /// The calling thread lives in another pid or user namespace.
+    #[error("thread {0} lives in another pid or user namespace than this daemon")]
+    ForeignNamespace(u32),
+}
+
+impl CallerError {
+    /// The errno a reader gets: always `EACCES`.
+    pub fn to_errno(&self) -> i32 {
+        match self {
+            CallerError::Invisible | CallerError::ForeignNamespace(_) => libc::EACCES,
+        }
+    }
+}
+
+impl Reader {
+    /// Takes the snapshot of thread `tid`, which now waits in a system call with the filesystem ids `fsuid` and `fsgid`.
+    ///
+    /// Where those ids are not the thread's own (a ring with borrowed credentials, say), the reader keeps the ids
+    /// and loses every capability, for it is not known which credentials the capabilities belong to.
+    pub fn snapshot(proc_root: &ProcRoot, tid: u32, fsuid: u32, fsgid: u32) -> Result<Reader, CallerError> {
+        if tid == 0 {
+            return Err(CallerError::Invisible);
+        }
+        let dir = proc_root.task(tid).map_err(|_| CallerError::Invisible)?;
+        let (user_ns, pid_ns) = (dir.namespace("user"), dir.namespace("pid"));
+        let own = proc_root.own_namespaces();
+        if user_ns != Some(own.user) || pid_ns != Some(own.pid) {
+            return Err(CallerError::ForeignNamespace(tid));
+        }
+        let reader = Self::of(&dir, own.user).ok_or(CallerError::Invisible)?;
+        let same = reader.fsuid == fsuid && reader.fsgid == fsgid;
+        Ok(Reader { fsuid, fsgid, effective: if same { reader.effective } else { 0 }, ..reader })
+    }
+
+    /// The calling thread itself: for dumps made in this very process.
+    pub fn current(proc_root: &ProcRoot) -> Result<Reader, CallerError> {
+        let dir = proc_root.named("thread-self").map_err(|_| CallerError::Invisible)?;
+        Self::of(&dir, proc_root.own_namespaces().user).ok_or(CallerError::Invisible)
+    }
+
+    fn of(dir: &TaskDir, user_ns: u64) -> Option<Reader> {
+        let mut text = Vec::new();
+        dir.read("status", &mut text).ok()?;
+        let status = Status::parse(&text)?;
+        Some(Reader {
+            tid: status.base.pid,
+            tgid: status.base.tgid,
+            fsuid: status.credentials.fsuid,
+            fsgid: status.credentials.fsgid,
+            effective: status.credentials.effective.into(),
+            user_ns,
+        })
+    }
+
+    /// Whether the reader may look at every task there is: CAP_SYS_PTRACE in the initial user namespace.
+    pub fn sees_everything(&self) -> bool {
+        // The initial user namespace has this inode number on every kernel (PROC_USER_INIT_INO).
+        self.user_ns == 0xEFFF_FFFD && self.effective & (1 << CAP_SYS_PTRACE) != 0
+    }
+}

@@ -1,0 +1,105 @@
+//! The visibility rule: `ptrace_may_access(task, PTRACE_MODE_READ_FSCREDS)` as a pure function.
+
+use super::Reader;
+use crate::task::{Facts, TaskRecord};
+
+/// Number of the capability that lets a reader look at tasks of others (`CAP_SYS_PTRACE`).
+pub const CAP_SYS_PTRACE: u32 = 19;
+
+/// Whether the kernel would let `reader` look at `task`, judged on the record alone.
+///
+/// Mirrors `__ptrace_may_access` and `cap_ptrace_access_check`. Facts that the source could not learn are absent
+/// from the record and count against the reader.
+pub fn may_see(reader: &Reader, task: &TaskRecord) -> bool {
+    let facts = task.facts();
+    if facts.contains(Facts::SAME_THREAD_GROUP) {
+        return true;
+    }
+    let over_task = facts.contains(Facts::PTRACE_OVER_TASK);
+    if !over_task && !ids_match(reader, task) {
+        return false;
+    }
+    if !facts.contains(Facts::DUMPABLE_KNOWN | Facts::DUMPABLE) && !facts.contains(Facts::PTRACE_OVER_MEMORY)
+    {
+        return false;
+    }
+    let permitted = u64::from(task.credentials.permitted);
+    over_task || (facts.contains(Facts::SAME_USER_NS) && permitted & !reader.effective == 0)
+}
+
+/// Whether all of the task's user and group ids are the reader's filesystem ids.
+pub(crate) fn ids_match(reader: &Reader, task: &TaskRecord) -> bool {
+    let c = &task.credentials;
+    [c.uid, c.euid, c.suid].iter().all(|id| *id == reader.fsuid)
+        && [c.gid, c.egid, c.sgid].iter().all(|id| *id == reader.fsgid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::Credentials;
+
+    const PTRACE: u64 = 1 << CAP_SYS_PTRACE;
+    const ALL: u64 = (1 << 41) - 1;
+
+    fn reader(fsuid: u32, fsgid: u32, effective: u64) -> Reader {
+        Reader { fsuid, fsgid, effective, ..Reader::default() }
+    }
+
+    fn task(uids: [u32; 3], gids: [u32; 3], permitted: u64, facts: Facts) -> TaskRecord {
+        TaskRecord {
+            facts: facts.bits(),
+            credentials: Credentials {
+                permitted: permitted.into(),
+                uid: uids[0],
+                euid: uids[1],
+                suid: uids[2],
+                gid: gids[0],
+                egid: gids[1],
+                sgid: gids[2],
+                ..Credentials::default()
+            },
+            ..TaskRecord::default()
+        }
+    }
+
+    #[test]
+    fn rule_table() {
+        let plain = Facts::HAS_MEMORY | Facts::DUMPABLE_KNOWN | Facts::DUMPABLE | Facts::SAME_USER_NS;
+        let over_both = Facts::PTRACE_OVER_TASK | Facts::PTRACE_OVER_MEMORY;
+        let mine = ([1000; 3], [1000; 3]);
+        #[rustfmt::skip]
+        let table: &[(&str, Reader, TaskRecord, bool)] = &[
+            ("own task", reader(1000, 1000, 0), task(mine.0, mine.1, 0, plain), true),
+            ("another user's", reader(1001, 1001, 0), task(mine.0, mine.1, 0, plain), false),
+            ("another group", reader(1000, 1001, 0), task(mine.0, mine.1, 0, plain), false),
+            ("real uid differs", reader(1000, 1000, 0), task([0, 1000, 1000], mine.1, 0, plain), false),
+            ("effective uid differs", reader(1000, 1000, 0), task([1000, 0, 1000], mine.1, 0, plain), false),
+            ("saved uid differs", reader(1000, 1000, 0), task([1000, 1000, 0], mine.1, 0, plain), false),
+            ("saved gid differs", reader(1000, 1000, 0), task(mine.0, [1000, 1000, 5], 0, plain), false),
+            ("not dumpable", reader(1000, 1000, 0), task(mine.0, mine.1, 0, plain - Facts::DUMPABLE), false),
+            ("dumpable unknown", reader(1000, 1000, 0), task(mine.0, mine.1, 0, plain - Facts::DUMPABLE_KNOWN), false),
+            ("own thread group, not dumpable", reader(1000, 1000, 0),
+                task([0; 3], [0; 3], ALL, Facts::SAME_THREAD_GROUP), true),
+            ("more capabilities than the reader", reader(1000, 1000, 0), task(mine.0, mine.1, 1 << 10, plain), false),
+            ("as many capabilities", reader(1000, 1000, 1 << 10), task(mine.0, mine.1, 1 << 10, plain), true),
+            ("foreign user namespace, no capability", reader(1000, 1000, ALL),
+                task(mine.0, mine.1, 0, plain - Facts::SAME_USER_NS), false),
+            ("capability over the task, dumpable", reader(1000, 1000, PTRACE),
+                task([0; 3], [0; 3], ALL, plain | Facts::PTRACE_OVER_TASK), true),
+            ("capability over the task only, not dumpable", reader(1000, 1000, PTRACE),
+                task([0; 3], [0; 3], ALL, (plain - Facts::DUMPABLE) | Facts::PTRACE_OVER_TASK), false),
+            ("capability over task and memory", reader(1000, 1000, PTRACE),
+                task([0; 3], [0; 3], ALL, over_both), true),
+            ("root without capabilities, full-capability task", reader(0, 0, 0), task([0; 3], [0; 3], ALL, plain), false),
+            ("root with all but ptrace, full-capability task", reader(0, 0, ALL & !PTRACE),
+                task([0; 3], [0; 3], ALL, plain), false),
+            ("root without capabilities, bare root task", reader(0, 0, 0), task([0; 3], [0; 3], 0, plain), true),
+            ("memory capability alone does not match ids", reader(1, 1, PTRACE),
+                task([0; 3], [0; 3], 0, plain | Facts::PTRACE_OVER_MEMORY), false),
+        ];
+        for (name, reader, task, expected) in table {
+            assert_eq!(may_see(reader, task), *expected, "{name}");
+        }
+    }
+}

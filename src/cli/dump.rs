@@ -1,0 +1,124 @@
+//! The dump commands: a request, and its answer as a table or as JSON.
+
+use super::{SourceChoice, json, open_source, table};
+use anyhow::Context;
+use clap::ValueEnum;
+use std::io::{self, BufWriter, Read, Write};
+use std::path::PathBuf;
+use task_diag::client::{Client, DEFAULT_PATH, OwnedTask};
+use task_diag::protocol::{DumpStrategy, Groups, Request};
+use task_diag::source::Deadlines;
+
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Show the mappings
+    #[arg(long)]
+    maps: bool,
+    /// Show the mappings with their statistics
+    #[arg(long)]
+    smaps: bool,
+    /// Show user and group ids and capabilities
+    #[arg(long)]
+    cred: bool,
+    /// Show faults, times and the number of threads
+    #[arg(long)]
+    stat: bool,
+    /// Show the sizes of the memory
+    #[arg(long)]
+    statm: bool,
+    /// Show the command line
+    #[arg(long)]
+    cmdline: bool,
+    /// File to ask
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH, conflicts_with = "direct")]
+    path: PathBuf,
+    /// Ask no daemon: gather in this very process
+    #[arg(long)]
+    direct: bool,
+    /// Where tasks come from, with --direct
+    #[arg(long, value_enum, default_value_t, requires = "direct")]
+    source: SourceChoice,
+    /// Form of the output
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct OfTask {
+    /// Id of a task (any thread's)
+    pub pid: u32,
+    #[command(flatten)]
+    pub options: Options,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// Lines for people
+    #[default]
+    Table,
+    /// One array of objects; bytes that are no UTF-8 are replaced
+    Json,
+}
+
+impl Options {
+    fn groups(&self) -> Groups {
+        let asked = [
+            (self.maps || self.smaps, Groups::VMA),
+            (self.smaps, Groups::VMA_STAT),
+            (self.cred, Groups::CRED),
+            (self.stat, Groups::STAT),
+            (self.statm, Groups::STATM),
+            (self.cmdline, Groups::CMDLINE),
+        ];
+        let chosen = asked.iter().filter(|(wanted, _)| *wanted).map(|(_, group)| *group);
+        chosen.fold(Groups::BASE | Groups::MISSING, |all, group| all | group)
+    }
+}
+
+pub fn run(strategy: DumpStrategy, pid: u32, options: &Options) -> anyhow::Result<()> {
+    let request = Request { strategy, pid, groups: options.groups(), ..Request::default() };
+    if options.direct {
+        let (source, proc_root) = open_source(options.source, Deadlines::default())?;
+        return show(Client::direct(source, proc_root), request, options.format);
+    }
+    let client = Client::open(&options.path)
+        .with_context(|| format!("cannot ask {} (--direct asks no daemon)", options.path.display()))?;
+    show(client, request, options.format)
+}
+
+fn show<T: Read + Write>(mut client: Client<T>, request: Request, format: Format) -> anyhow::Result<()> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    let mut printer: Box<dyn Printer> = match format {
+        Format::Table => Box::new(table::Table::default()),
+        Format::Json => Box::new(json::Json::default()),
+    };
+    let mut current: Option<OwnedTask> = None;
+    let mut dump = client.dump(request)?;
+    while let Some(messages) = dump.next_batch()? {
+        for message in messages {
+            let message = message?;
+            let task = current.get_or_insert_with(|| OwnedTask {
+                pid: message.pid,
+                tgid: message.tgid,
+                ..OwnedTask::default()
+            });
+            task.add(&message)?;
+            if !message.continues
+                && let Some(task) = current.take()
+            {
+                printer.task(&mut out, &task)?;
+            }
+        }
+    }
+    printer.end(&mut out)?;
+    out.flush()?;
+    Ok(())
+}
+
+/// A form of output.
+pub trait Printer {
+    /// Shows one task.
+    fn task(&mut self, out: &mut dyn Write, task: &OwnedTask) -> io::Result<()>;
+    /// Shows that there is no other.
+    fn end(&mut self, out: &mut dyn Write) -> io::Result<()>;
+}

@@ -1,0 +1,99 @@
+//! The command line.
+
+mod dump;
+mod json;
+mod mount;
+mod table;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use task_diag::proc_files::ProcRoot;
+use task_diag::source::{Deadlines, ProcfsSource, Source};
+
+/// Attributes of many processes in one binary read.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve DIR/task_diag, in the foreground, until SIGTERM or SIGINT
+    Mount(mount::Options),
+    /// Show every process
+    All(dump::Options),
+    /// Show every thread of every process
+    AllThreads(dump::Options),
+    /// Show the threads of the process that PID is a thread of
+    Threads(dump::OfTask),
+    /// Show the children of exactly the task PID
+    Children(dump::OfTask),
+    /// Show the task PID
+    One(dump::OfTask),
+}
+
+/// Runs the command.
+pub fn run(arguments: Arguments) -> anyhow::Result<()> {
+    use task_diag::protocol::DumpStrategy;
+    match arguments.command {
+        Command::Mount(options) => mount::run(options),
+        Command::All(options) => dump::run(DumpStrategy::All, 0, &options),
+        Command::AllThreads(options) => dump::run(DumpStrategy::AllThreads, 0, &options),
+        Command::Threads(of) => dump::run(DumpStrategy::Thread, of.pid, &of.options),
+        Command::Children(of) => dump::run(DumpStrategy::Children, of.pid, &of.options),
+        Command::One(of) => dump::run(DumpStrategy::One, of.pid, &of.options),
+    }
+}
+
+/// Whether this is the error of writing to a pipe that nobody reads.
+pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// Where tasks come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum SourceChoice {
+    /// The best that this kernel offers
+    #[default]
+    Auto,
+    /// Files of /proc
+    Procfs,
+}
+
+/// How long a reader waits for memory that cannot be read.
+#[derive(Clone, Copy, Debug, clap::Args)]
+struct DeadlineOptions {
+    /// Milliseconds to wait for the memory of one task
+    #[arg(long, default_value_t = 200, value_name = "MS")]
+    target_deadline: u64,
+    /// Milliseconds to wait for memory in one read
+    #[arg(long, default_value_t = 2000, value_name = "MS")]
+    read_deadline: u64,
+}
+
+impl DeadlineOptions {
+    fn deadlines(self) -> Deadlines {
+        Deadlines {
+            target: Duration::from_millis(self.target_deadline),
+            read: Duration::from_millis(self.read_deadline),
+        }
+    }
+}
+
+fn open_source(
+    choice: SourceChoice,
+    deadlines: Deadlines,
+) -> anyhow::Result<(Arc<dyn Source>, Arc<ProcRoot>)> {
+    use anyhow::Context;
+    let proc_root = Arc::new(ProcRoot::open("/proc").context("cannot open /proc; is it mounted?")?);
+    let source: Arc<dyn Source> = match choice {
+        SourceChoice::Auto | SourceChoice::Procfs => {
+            Arc::new(ProcfsSource::new(proc_root.clone(), deadlines))
+        }
+    };
+    Ok((source, proc_root))
+}

@@ -1,0 +1,103 @@
+//! A task into whole messages, over as many buffers as it takes.
+
+use crate::protocol::{Groups, MAX_PAYLOAD, MessageWriter, attribute_id, record_len};
+use crate::source::Gathered;
+use zerocopy::IntoBytes;
+
+/// How far a task has been sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Progress {
+    /// Index of the next part in [`ORDER`].
+    pub part: usize,
+    /// Bytes of that part that have been sent.
+    pub offset: usize,
+}
+
+/// What became of a buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Packed {
+    /// The last message of the task, of so many bytes.
+    Whole(usize),
+    /// A message that another one continues.
+    Part(usize),
+    /// Not even the smallest next piece fits; the buffer holds nothing of worth.
+    NoRoom,
+}
+
+/// The order of a task's attributes.
+const ORDER: [Groups; 7] =
+    [Groups::BASE, Groups::CRED, Groups::VMA, Groups::STAT, Groups::STATM, Groups::CMDLINE, Groups::MISSING];
+
+/// Writes one message of `task` to the beginning of `buf`, with as much of it as fits, and moves `progress` on.
+pub(super) fn pack(buf: &mut [u8], seq: u32, task: &Gathered, progress: &mut Progress) -> Packed {
+    let base = &task.record.base;
+    let Ok(mut message) = MessageWriter::begin(buf, seq, base.pid, base.tgid) else { return Packed::NoRoom };
+    while let Some(part) = ORDER.get(progress.part) {
+        if task.groups.contains(*part) && !append(&mut message, *part, task, &mut progress.offset) {
+            return match message.is_bare() {
+                true => Packed::NoRoom,
+                false => Packed::Part(message.finish(true)),
+            };
+        }
+        *progress = Progress { part: progress.part + 1, offset: 0 };
+    }
+    Packed::Whole(message.finish(false))
+}
+
+/// Writes a message that says only that nothing more of this task follows.
+pub(super) fn pack_bare(buf: &mut [u8], seq: u32, pid: u32, tgid: u32) -> Packed {
+    match MessageWriter::begin(buf, seq, pid, tgid) {
+        Ok(message) => Packed::Whole(message.finish(false)),
+        Err(_) => Packed::NoRoom,
+    }
+}
+
+/// Appends one part from `offset` on; false if it, or its rest, has to wait for another message.
+fn append(message: &mut MessageWriter, part: Groups, task: &Gathered, offset: &mut usize) -> bool {
+    let record = task.record;
+    let (id, fixed): (u16, &[u8]) = match part {
+        Groups::VMA => return append_list(message, attribute_id::VMA, task.mappings, offset, whole_records),
+        Groups::CMDLINE => {
+            return append_list(message, attribute_id::CMDLINE, task.command_line, offset, |_, room| {
+                room & !3
+            });
+        }
+        Groups::BASE => (attribute_id::BASE, record.base.as_bytes()),
+        Groups::CRED => (attribute_id::CRED, record.credentials.as_bytes()),
+        Groups::STAT => (attribute_id::STAT, record.stat.as_bytes()),
+        Groups::STATM => (attribute_id::STATM, record.statm.as_bytes()),
+        _ => return message.attribute(attribute_id::MISSING, &task.missing.bits().to_ne_bytes()).is_ok(),
+    };
+    message.attribute(id, fixed).is_ok()
+}
+
+/// Appends what fits of a list, cut where `cut` says a piece of at most so many bytes may end.
+fn append_list(
+    message: &mut MessageWriter,
+    id: u16,
+    list: &[u8],
+    offset: &mut usize,
+    cut: impl Fn(&[u8], usize) -> usize,
+) -> bool {
+    let rest = list.get(*offset..).unwrap_or_default();
+    if rest.len() <= MAX_PAYLOAD && message.attribute(id, rest).is_ok() {
+        return true;
+    }
+    let piece = cut(rest, message.room());
+    if piece > 0 && message.attribute(id, &rest[..piece]).is_ok() {
+        *offset += piece;
+    }
+    false
+}
+
+/// The length of as many whole records as fit.
+fn whole_records(list: &[u8], room: usize) -> usize {
+    let mut end = 0;
+    while let Some(len) = record_len(&list[end..]) {
+        if end + len > room {
+            break;
+        }
+        end += len;
+    }
+    end
+}

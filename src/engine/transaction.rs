@@ -1,0 +1,238 @@
+//! The state of one open file: no request, a request, or a dump half read.
+
+use super::packer::{Packed, Progress, pack, pack_bare};
+use crate::access::{CallerError, Reader};
+use crate::protocol::{Groups, Request, RequestError};
+use crate::source::{Anchor, Gathered, Selection, Source, SourceError, Visit, Walk};
+use crate::task::TaskRecord;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use thiserror::Error;
+
+/// Why a `read` or a `write` fails.
+#[derive(Debug, Error)]
+pub enum EngineError {
+    /// An earlier request has not been read to its end.
+    #[error("an earlier request has not been read to its end")]
+    Busy,
+    /// The request makes no sense.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// The reader's identity is not known.
+    #[error(transparent)]
+    Caller(#[from] CallerError),
+    /// The source cannot answer.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The buffer holds not even the smallest next piece.
+    #[error("the buffer is too small for the next piece of the answer")]
+    BufferTooSmall,
+}
+
+impl EngineError {
+    /// The errno a client gets.
+    pub fn to_errno(&self) -> i32 {
+        match self {
+            EngineError::Busy => libc::EBUSY,
+            EngineError::Request(e) => e.to_errno(),
+            EngineError::Caller(e) => e.to_errno(),
+            EngineError::Source(e) => e.to_errno(),
+            EngineError::BufferTooSmall => libc::EMSGSIZE,
+        }
+    }
+}
+
+/// One open file's transaction: a request is written, then answers are read until a read gives 0 bytes.
+pub struct Transaction {
+    source: Arc<dyn Source>,
+    /// Held for moments only, so that a write never waits for a read.
+    phase: Mutex<Phase>,
+    /// Held while a buffer is filled: reads of one file come one after the other.
+    dump: Mutex<Option<Dump>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    Idle,
+    /// Written and not yet read; judged by the first read.
+    Requested(Result<Request, RequestError>),
+    Reading,
+}
+
+impl Transaction {
+    /// A transaction with no request, answered from `source`.
+    pub fn new(source: Arc<dyn Source>) -> Transaction {
+        Transaction { source, phase: Mutex::new(Phase::Idle), dump: Mutex::default() }
+    }
+
+    /// Takes a request; gives the number of bytes taken, which is all of them.
+    ///
+    /// # Errors
+    /// `EBUSY` before all else while an earlier request is unread, `EINVAL` for less than a netlink header.
+    pub fn write(&self, data: &[u8]) -> Result<usize, EngineError> {
+        let mut phase = self.phase.lock();
+        if !matches!(*phase, Phase::Idle) {
+            return Err(EngineError::Busy);
+        }
+        let request = Request::parse(data);
+        if let Err(e @ RequestError::NoHeader { .. }) = request {
+            return Err(e.into());
+        }
+        *phase = Phase::Requested(request);
+        Ok(data.len())
+    }
+
+    /// Fills `buf` with whole messages that `reader` may see; 0 is the end, after which the next request may come.
+    /// The reader is only asked for while a request is pending.
+    ///
+    /// # Errors
+    /// All but [`EngineError::BufferTooSmall`] end the request; after that one a larger buffer goes on without loss.
+    pub fn read(
+        &self,
+        reader: impl FnOnce() -> Result<Reader, CallerError>,
+        buf: &mut [u8],
+    ) -> Result<usize, EngineError> {
+        let mut dump = self.dump.lock();
+        let requested = match *self.phase.lock() {
+            Phase::Idle => return Ok(0),
+            Phase::Requested(request) => Some(request),
+            Phase::Reading => None,
+        };
+        let outcome = self.fill(&mut dump, requested, reader, buf);
+        match outcome {
+            Ok(n) if n > 0 => *self.phase.lock() = Phase::Reading,
+            Err(EngineError::BufferTooSmall) => *self.phase.lock() = Phase::Reading,
+            _ => {
+                *dump = None;
+                *self.phase.lock() = Phase::Idle;
+            }
+        }
+        outcome
+    }
+
+    fn fill(
+        &self,
+        dump: &mut Option<Dump>,
+        requested: Option<Result<Request, RequestError>>,
+        reader: impl FnOnce() -> Result<Reader, CallerError>,
+        buf: &mut [u8],
+    ) -> Result<usize, EngineError> {
+        let request = requested.transpose()?;
+        let reader = reader()?;
+        if let Some(request) = request {
+            *dump = Some(Dump::start(&*self.source, &reader, request)?);
+        }
+        match dump {
+            Some(dump) => dump.fill(&reader, buf),
+            None => Ok(0),
+        }
+    }
+}
+
+/// A dump under way.
+struct Dump {
+    seq: u32,
+    groups: Groups,
+    walk: Box<dyn Walk>,
+    half_sent: Option<HalfSent>,
+}
+
+/// A task larger than a buffer, with what of it is still to be sent.
+struct HalfSent {
+    record: TaskRecord,
+    groups: Groups,
+    mappings: Vec<u8>,
+    command_line: Vec<u8>,
+    missing: Groups,
+    anchor: Anchor,
+    progress: Progress,
+}
+
+impl Dump {
+    fn start(source: &dyn Source, reader: &Reader, request: Request) -> Result<Dump, SourceError> {
+        let Request { seq, groups, strategy, pid } = request;
+        let walk = source.start(reader, Selection { strategy, pid, groups })?;
+        Ok(Dump { seq, groups, walk, half_sent: None })
+    }
+
+    fn fill(&mut self, reader: &Reader, buf: &mut [u8]) -> Result<usize, EngineError> {
+        let mut used = 0;
+        if let Some(half) = self.half_sent.take() {
+            match self.go_on(half, reader, buf) {
+                Packed::Whole(n) => used = n,
+                Packed::Part(n) => return Ok(n),
+                Packed::NoRoom => return Err(EngineError::BufferTooSmall),
+            }
+        }
+        let Dump { seq, groups, walk, half_sent } = self;
+        let mut too_small = false;
+        let room = buf.len() - used;
+        walk.next(reader, room, &mut |task| {
+            let mut progress = Progress::default();
+            let missing =
+                task.missing & if groups.contains(Groups::MISSING) { Groups::all() } else { Groups::empty() };
+            let mut groups = task.groups;
+            groups.set(Groups::MISSING, !missing.is_empty());
+            let task = Gathered { groups, missing, ..*task };
+            match pack(&mut buf[used..], *seq, &task, &mut progress) {
+                Packed::Whole(n) => {
+                    used += n;
+                    Visit::Taken
+                }
+                // A task is cut only where it would not fit an empty buffer.
+                Packed::Part(n) if used == 0 => {
+                    used = n;
+                    *half_sent = Some(HalfSent::new(&task, progress));
+                    Visit::Last
+                }
+                Packed::NoRoom if used == 0 => {
+                    too_small = true;
+                    Visit::Full
+                }
+                Packed::Part(_) | Packed::NoRoom => Visit::Full,
+            }
+        })?;
+        if too_small { Err(EngineError::BufferTooSmall) } else { Ok(used) }
+    }
+
+    /// Sends more of a half-sent task, or closes it if the reader may not see it any more.
+    fn go_on(&mut self, mut half: HalfSent, reader: &Reader, buf: &mut [u8]) -> Packed {
+        let packed = if self.walk.still_visible(reader, &half.record, &half.anchor) {
+            let mut progress = half.progress;
+            let packed = pack(buf, self.seq, &half.gathered(), &mut progress);
+            half.progress = progress;
+            packed
+        } else {
+            pack_bare(buf, self.seq, half.record.base.pid, half.record.base.tgid)
+        };
+        if !matches!(packed, Packed::Whole(_)) {
+            self.half_sent = Some(half);
+        }
+        packed
+    }
+}
+
+impl HalfSent {
+    fn new(task: &Gathered, progress: Progress) -> HalfSent {
+        HalfSent {
+            record: *task.record,
+            groups: task.groups,
+            mappings: task.mappings.to_vec(),
+            command_line: task.command_line.to_vec(),
+            missing: task.missing,
+            anchor: task.anchor.clone(),
+            progress,
+        }
+    }
+
+    fn gathered(&self) -> Gathered<'_> {
+        Gathered {
+            record: &self.record,
+            groups: self.groups,
+            mappings: &self.mappings,
+            command_line: &self.command_line,
+            missing: self.missing,
+            anchor: &self.anchor,
+        }
+    }
+}

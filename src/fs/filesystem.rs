@@ -1,0 +1,288 @@
+//! Thin glue between the kernel's FUSE requests and the engine.
+
+use super::handles::{Handles, WaitingRead};
+use super::info::Info;
+use crate::access::Reader;
+use crate::engine::EngineError;
+use crate::proc_files::ProcRoot;
+use crate::source::Source;
+use fuser::{
+    Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, IoctlFlags,
+    KernelConfig, LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry,
+    ReplyIoctl, ReplyOpen, ReplyWrite, Request, WriteFlags,
+};
+use std::cell::RefCell;
+use std::ffi::OsStr;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+const INFO: u64 = 2;
+/// Every lookup of the interface gets a node of its own from here up: two open files never share a page cache,
+/// so nothing that one of them read can show up in the other.
+const FIRST_TASK_DIAG: u64 = 16;
+
+/// Bytes that one READ or WRITE of the kernel carries at most.
+const MAX_TRANSFER: u32 = 1024 * 1024;
+
+thread_local! {
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The file system: the interface under its two names, and `info`.
+pub struct TaskDiagFs {
+    source: Arc<dyn Source>,
+    proc_root: Arc<ProcRoot>,
+    info: Info,
+    handles: Handles,
+    next_node: AtomicU64,
+    began: SystemTime,
+    uid: u32,
+    gid: u32,
+}
+
+impl TaskDiagFs {
+    /// Serves what `source` gives to readers that `proc_root` knows.
+    pub fn new(source: Arc<dyn Source>, proc_root: Arc<ProcRoot>, info: Info) -> TaskDiagFs {
+        TaskDiagFs {
+            source,
+            proc_root,
+            info,
+            handles: Handles::default(),
+            next_node: AtomicU64::new(FIRST_TASK_DIAG),
+            began: SystemTime::now(),
+            uid: nix::unistd::geteuid().as_raw(),
+            gid: nix::unistd::getegid().as_raw(),
+        }
+    }
+
+    fn attr(&self, node: u64) -> FileAttr {
+        let (kind, perm, size) = match node {
+            1 => (FileType::Directory, 0o755, 0),
+            INFO => (FileType::RegularFile, 0o444, self.info.text().len() as u64),
+            // The size is always 0, which keeps page-cache readers from even asking.
+            _ => (FileType::RegularFile, 0o666, 0),
+        };
+        FileAttr {
+            ino: INodeNo(node),
+            size,
+            blocks: 0,
+            atime: self.began,
+            mtime: self.began,
+            ctime: self.began,
+            crtime: self.began,
+            kind,
+            perm,
+            nlink: if kind == FileType::Directory { 2 } else { 1 },
+            uid: self.uid,
+            gid: self.gid,
+            rdev: 0,
+            blksize: 4096,
+            flags: 0,
+        }
+    }
+
+    fn answer(&self, transaction: &crate::engine::Transaction, read: WaitingRead) {
+        let WaitingRead { tid, fsuid, fsgid, size, reply } = read;
+        let reader = || Reader::snapshot(&self.proc_root, tid, fsuid, fsgid);
+        BUFFER.with_borrow_mut(|buffer| {
+            if buffer.len() < size {
+                buffer.resize(size, 0);
+            }
+            match transaction.read(reader, &mut buffer[..size]) {
+                Ok(n) => reply.data(&buffer[..n]),
+                Err(e) => {
+                    log::debug!("thread {tid}: {e}");
+                    reply.error(errno(&e));
+                }
+            }
+        });
+    }
+}
+
+fn errno(error: &EngineError) -> Errno {
+    Errno::from_i32(error.to_errno())
+}
+
+const NO_CACHE: Duration = Duration::ZERO;
+
+impl Filesystem for TaskDiagFs {
+    fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        let _ = config.set_max_write(MAX_TRANSFER);
+        Ok(())
+    }
+
+    fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let node = match (parent.0, name.as_encoded_bytes()) {
+            (1, b"task_diag" | b"task-diag") => self.next_node.fetch_add(1, Ordering::Relaxed),
+            (1, b"info") => INFO,
+            _ => return reply.error(Errno::ENOENT),
+        };
+        reply.entry(&NO_CACHE, &self.attr(node), Generation(0));
+    }
+
+    fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+        reply.attr(&NO_CACHE, &self.attr(ino.0));
+    }
+
+    fn setattr(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        _size: Option<u64>,
+        _atime: Option<fuser::TimeOrNow>,
+        _mtime: Option<fuser::TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        _fh: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<fuser::BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        // Truncation, as by O_TRUNC, and time stamps are accepted and mean nothing.
+        match (mode, uid, gid) {
+            (None, None, None) => reply.attr(&NO_CACHE, &self.attr(ino.0)),
+            _ => reply.error(Errno::EPERM),
+        }
+    }
+
+    fn open(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        let mut flags = FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_NOFLUSH;
+        let handle = match ino.0 {
+            INFO => u64::MAX,
+            _ => {
+                flags |= FopenFlags::FOPEN_PARALLEL_DIRECT_WRITES;
+                self.handles.open(self.source.clone())
+            }
+        };
+        reply.opened(FileHandle(handle), flags);
+    }
+
+    fn read(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        lock_owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        if ino.0 == INFO {
+            let text = self.info.text();
+            let rest = text.as_bytes().get(offset as usize..).unwrap_or_default();
+            return reply.data(&rest[..rest.len().min(size as usize)]);
+        }
+        // Only direct reads name a lock owner. What the page cache asks for (splice, sendfile, a private mapping)
+        // would be kept and shown to whoever holds the file later, unjudged.
+        if lock_owner.is_none() {
+            return reply.error(Errno::EINVAL);
+        }
+        let Some(handle) = self.handles.get(fh.0) else { return reply.error(Errno::EBADF) };
+        let read =
+            WaitingRead { tid: req.pid(), fsuid: req.uid(), fsgid: req.gid(), size: size as usize, reply };
+        handle.read(read, |read| self.answer(&handle.transaction, read));
+    }
+
+    fn write(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        _offset: u64,
+        data: &[u8],
+        write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        if write_flags.contains(WriteFlags::FUSE_WRITE_CACHE) {
+            return reply.error(Errno::EINVAL);
+        }
+        let Some(handle) = self.handles.get(fh.0) else { return reply.error(Errno::EBADF) };
+        match handle.transaction.write(data) {
+            Ok(n) => reply.written(n as u32),
+            Err(e) => reply.error(errno(&e)),
+        }
+    }
+
+    fn release(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.handles.close(fh.0);
+        reply.ok();
+    }
+
+    fn flush(&self, _req: &Request, _ino: INodeNo, _fh: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
+        reply.ok();
+    }
+
+    fn fsync(&self, _req: &Request, _ino: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        reply.error(Errno::EINVAL);
+    }
+
+    fn readdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        let entries = [
+            (1, FileType::Directory, "."),
+            (1, FileType::Directory, ".."),
+            (FIRST_TASK_DIAG, FileType::RegularFile, "task_diag"),
+            (FIRST_TASK_DIAG, FileType::RegularFile, "task-diag"),
+            (INFO, FileType::RegularFile, "info"),
+        ];
+        if ino.0 != 1 {
+            return reply.error(Errno::ENOTDIR);
+        }
+        for (at, (node, kind, name)) in entries.iter().enumerate().skip(offset as usize) {
+            if reply.add(INodeNo(*node), at as u64 + 1, *kind, name) {
+                break;
+            }
+        }
+        reply.ok();
+    }
+
+    fn getxattr(&self, _req: &Request, _ino: INodeNo, _name: &OsStr, _size: u32, reply: fuser::ReplyXattr) {
+        // The kernel then asks no more.
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn ioctl(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _flags: IoctlFlags,
+        _cmd: u32,
+        _in_data: &[u8],
+        _out_size: u32,
+        reply: ReplyIoctl,
+    ) {
+        reply.error(Errno::ENOTTY);
+    }
+
+    fn poll(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _ph: fuser::PollNotifier,
+        _events: fuser::PollEvents,
+        _flags: fuser::PollFlags,
+        reply: fuser::ReplyPoll,
+    ) {
+        // The kernel then holds every file for readable and writable, and asks no more.
+        reply.error(Errno::ENOSYS);
+    }
+}

@@ -1,0 +1,43 @@
+//! The text file beside the interface, which tells a client what this server offers.
+
+use crate::proc_files::page_size;
+use crate::protocol::Groups;
+use crate::source::Deadlines;
+use std::fmt::Write;
+
+/// What `info` says.
+#[derive(Clone, Debug)]
+pub struct Info {
+    /// Name of the source in use.
+    pub source: &'static str,
+    /// How long a reader waits for memory.
+    pub deadlines: Deadlines,
+}
+
+impl Info {
+    /// The text: a `key: value` a line.
+    pub fn text(&self) -> String {
+        let groups: Vec<String> = Groups::all()
+            .iter_names()
+            .map(|(name, bit)| format!("{name}={}", bit.bits().trailing_zeros()))
+            .collect();
+        let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100);
+        let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let mut text = String::new();
+        let mut line = |key: &str, value: &dyn std::fmt::Display| {
+            let _ = writeln!(text, "{key}: {value}");
+        };
+        line("version", &env!("CARGO_PKG_VERSION"));
+        line("protocol", &1);
+        line("source", &self.source);
+        line("groups", &groups.join(" "));
+        line("strategies", &"ALL=0 ONE=1 ALL_THREAD=2 CHILDREN=3 THREAD=4");
+        line("page_size", &page_size());
+        line("clock_ticks", &ticks);
+        line("visibility", &"ptrace");
+        line("deadline_target_ms", &self.deadlines.target.as_millis());
+        line("deadline_read_ms", &self.deadlines.read.as_millis());
+        line("kernel", &kernel.trim());
+        text
+    }
+}

@@ -1,0 +1,230 @@
+//! Files of /proc, as bytes: opening them through one directory descriptor a task, and reading what they say.
+//!
+//! Nothing here is UTF-8: names are whatever bytes a program chose. The root is a parameter, so that tests can
+//! feed a made-up one.
+
+mod maps;
+mod stat;
+mod status;
+
+pub use maps::{Mappings, TrueName, parse_maps, parse_smaps};
+pub use stat::{PF_WQ_WORKER, StatLine};
+pub use status::Status;
+pub(crate) use status::page_size;
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
+use nix::sys::stat::{Mode, fstatat};
+use nix::unistd::read;
+use std::fmt::Write;
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Inode numbers of the namespaces this process lives in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnNamespaces {
+    /// `/proc/self/ns/user`
+    pub user: u64,
+    /// `/proc/self/ns/pid`
+    pub pid: u64,
+}
+
+/// A mounted proc filesystem.
+#[derive(Debug)]
+pub struct ProcRoot {
+    path: PathBuf,
+    dir: OwnedFd,
+    own: OwnNamespaces,
+    remembers_dumpable: Option<bool>,
+}
+
+impl ProcRoot {
+    /// Opens the proc filesystem at `path`, usually `/proc`.
+    ///
+    /// # Errors
+    /// What `open` says when `path` is no directory.
+    pub fn open(path: impl AsRef<Path>) -> std::io::Result<ProcRoot> {
+        let path = path.as_ref().to_path_buf();
+        let dir = File::open(&path)?;
+        if !dir.metadata()?.is_dir() {
+            return Err(Errno::ENOTDIR.into());
+        }
+        let inode = |name: &str| std::fs::metadata(format!("/proc/self/ns/{name}")).map_or(0, |m| m.ino());
+        Ok(ProcRoot {
+            path,
+            dir: dir.into(),
+            own: OwnNamespaces { user: inode("user"), pid: inode("pid") },
+            remembers_dumpable: kernel_remembers_dumpable(),
+        })
+    }
+
+    /// Where it is mounted.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The namespaces of this process.
+    pub fn own_namespaces(&self) -> OwnNamespaces {
+        self.own
+    }
+
+    /// Whether this kernel remembers for a task without memory if it was dumpable (`task_struct.user_dumpable`);
+    /// `None` where that cannot be found out.
+    pub fn remembers_dumpable(&self) -> Option<bool> {
+        self.remembers_dumpable
+    }
+
+    /// The thread-group ids of all processes, ascending.
+    ///
+    /// # Errors
+    /// What `opendir` and `readdir` say.
+    pub fn processes(&self) -> nix::Result<Vec<u32>> {
+        let mut pids = numeric_names(&self.dir, ".")?;
+        pids.sort_unstable();
+        Ok(pids)
+    }
+
+    /// The directory of the task `pid`: a process, or any thread by its own id (`/proc/TID` is not listed, but is there).
+    ///
+    /// # Errors
+    /// `ENOENT` or `ESRCH` where there is no such task.
+    pub fn task(&self, pid: u32) -> nix::Result<TaskDir> {
+        self.named(&pid.to_string())
+    }
+
+    /// The directory of the thread `tid` of process `tgid`, whose `stat` speaks of the thread alone.
+    ///
+    /// # Errors
+    /// As [`ProcRoot::task`].
+    pub fn thread(&self, tgid: u32, tid: u32) -> nix::Result<TaskDir> {
+        let mut path = String::with_capacity(32);
+        let _ = write!(path, "{tgid}/task/{tid}");
+        self.named(&path)
+    }
+
+    /// The directory of that name below the root.
+    ///
+    /// # Errors
+    /// As [`ProcRoot::task`].
+    pub fn named(&self, path: &str) -> nix::Result<TaskDir> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        openat(&self.dir, path, flags, Mode::empty()).map(|dir| TaskDir { dir })
+    }
+}
+
+/// One task's directory: whatever is read through it is of that very task, whoever has its number by now.
+#[derive(Debug)]
+pub struct TaskDir {
+    dir: OwnedFd,
+}
+
+impl TaskDir {
+    /// Reads a file that the kernel makes in one piece (`stat`, `status`): one read, unless it is longer than the buffer.
+    ///
+    /// # Errors
+    /// `ENOENT` or `ESRCH` when the task is gone, `EACCES` where this process may not read it.
+    pub fn read(&self, name: &str, into: &mut Vec<u8>) -> nix::Result<()> {
+        self.read_until(name, into, false)
+    }
+
+    /// Reads a file that the kernel hands over page by page (`maps`, `smaps`, `cmdline`), up to its end.
+    ///
+    /// # Errors
+    /// As [`TaskDir::read`].
+    pub fn read_whole(&self, name: &str, into: &mut Vec<u8>) -> nix::Result<()> {
+        self.read_until(name, into, true)
+    }
+
+    fn read_until(&self, name: &str, into: &mut Vec<u8>, to_the_end: bool) -> nix::Result<()> {
+        const STEP: usize = 16 * 1024;
+        let file = openat(&self.dir, name, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+        let mut len = 0;
+        loop {
+            if into.len() < len + STEP {
+                into.resize((len + STEP).max(len * 2), 0);
+            }
+            let n = match read(&file, &mut into[len..]) {
+                Err(Errno::EINTR) => continue,
+                other => other?,
+            };
+            len += n;
+            if n == 0 || (!to_the_end && len < into.len()) {
+                into.truncate(len);
+                return Ok(());
+            }
+        }
+    }
+
+    /// The ids of this process' threads, the leader first, then in the order of their creation.
+    ///
+    /// # Errors
+    /// As [`TaskDir::read`].
+    pub fn threads(&self) -> nix::Result<Vec<u32>> {
+        numeric_names(&self.dir, "task")
+    }
+
+    /// Inode number of the task's namespace of that kind (`pid`, `user`, ...), where this process may know it.
+    pub fn namespace(&self, kind: &str) -> Option<u64> {
+        let target = readlinkat(&self.dir, format!("ns/{kind}").as_str()).ok()?;
+        let text = target.as_bytes();
+        let digits = text.strip_prefix(kind.as_bytes())?.strip_prefix(b":[")?.strip_suffix(b"]")?;
+        std::str::from_utf8(digits).ok()?.parse().ok()
+    }
+
+    /// The owner that /proc gives the task's files: its effective ids if the task is dumpable, root's if not
+    /// (`task_dump_owner`).
+    ///
+    /// # Errors
+    /// As [`TaskDir::read`].
+    pub fn owner_of_files(&self) -> nix::Result<(u32, u32)> {
+        let stat = fstatat(&self.dir, "status", AtFlags::empty())?;
+        Ok((stat.st_uid, stat.st_gid))
+    }
+
+    /// The true name of the file mapped at `start..end`, where the kernel's text forms cannot be told apart.
+    pub fn mapped_file(&self, start: u64, end: u64) -> Option<Vec<u8>> {
+        let link = readlinkat(&self.dir, format!("map_files/{start:x}-{end:x}").as_str()).ok()?;
+        Some(link.as_bytes().to_vec())
+    }
+}
+
+fn numeric_names(dir: &impl AsFd, below: &str) -> nix::Result<Vec<u32>> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let mut names = Vec::new();
+    for entry in Dir::openat(dir, below, flags, Mode::empty())?.iter() {
+        if let Some(n) = decimal(entry?.file_name().to_bytes()) {
+            names.push(n as u32);
+        }
+    }
+    Ok(names)
+}
+
+/// A kernel that has the field shows it in its type information, as a name. Asked for once, and never by version:
+/// it was carried back to older kernels.
+fn kernel_remembers_dumpable() -> Option<bool> {
+    let types = std::fs::read("/sys/kernel/btf/vmlinux").ok()?;
+    Some(memchr::memmem::find(&types, b"\0user_dumpable\0").is_some())
+}
+
+/// The number that these bytes spell, if they are nothing but decimal digits.
+pub(crate) fn decimal(text: &[u8]) -> Option<u64> {
+    if text.is_empty() {
+        return None;
+    }
+    text.iter().try_fold(0u64, |n, c| match c {
+        b'0'..=b'9' => n.checked_mul(10)?.checked_add(u64::from(c - b'0')),
+        _ => None,
+    })
+}
+
+/// The number that these bytes spell, if they are nothing but hexadecimal digits.
+pub(crate) fn hexadecimal(text: &[u8]) -> Option<u64> {
+    if text.is_empty() || text.len() > 16 {
+        return None;
+    }
+    text.iter().try_fold(0u64, |n, c| Some(n << 4 | u64::from((*c as char).to_digit(16)?)))
+}

@@ -1,0 +1,310 @@
+//! A bounded pool of threads for reads that may hang: of a target's memory, which a page fault can hold up for ever.
+//!
+//! The caller waits no longer than its deadlines. A thread that is stuck is left behind with its target, and another
+//! takes its place, up to a bound; while a target holds a thread, it is not tried again.
+
+use parking_lot::{Condvar, Mutex};
+use std::collections::HashSet;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long a reader waits for memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadlines {
+    /// For one target.
+    pub target: Duration,
+    /// For all targets of one read together.
+    pub read: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Deadlines { target: Duration::from_millis(200), read: Duration::from_secs(2) }
+    }
+}
+
+/// One item of work on one target.
+pub trait Work: Send + 'static {
+    /// What comes of it.
+    type Output: Send + 'static;
+
+    /// The process whose memory it touches; `None` if it cannot hang.
+    fn target(&self) -> Option<u32>;
+
+    /// Does it.
+    fn run(&self) -> Self::Output;
+}
+
+/// The pool; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct DeadlinePool {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<PoolState>,
+    work_came: Condvar,
+    workers: usize,
+    most_stuck: usize,
+}
+
+#[derive(Default)]
+struct PoolState {
+    queue: VecDeque<Arc<dyn Job>>,
+    threads: usize,
+    idle: usize,
+    stuck: HashSet<u32>,
+    closing: bool,
+}
+
+impl std::fmt::Debug for PoolState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PoolState").field("threads", &self.threads).field("stuck", &self.stuck).finish()
+    }
+}
+
+trait Job: Send + Sync {
+    /// Does one item; false when none is left to begin.
+    fn step(&self, pool: &Shared) -> bool;
+}
+
+struct Batch<W: Work> {
+    items: Vec<W>,
+    state: Mutex<BatchState<W::Output>>,
+    finished: Condvar,
+}
+
+struct BatchState<T> {
+    results: Vec<Option<T>>,
+    next: usize,
+    open: usize,
+    /// Items under way with the time they began.
+    running: Vec<(usize, Instant)>,
+}
+
+impl DeadlinePool {
+    /// A pool of `workers` threads, of which up to `most_stuck` more may be left behind with hung targets.
+    pub fn new(workers: usize, most_stuck: usize) -> DeadlinePool {
+        DeadlinePool {
+            shared: Arc::new(Shared {
+                state: Mutex::default(),
+                work_came: Condvar::new(),
+                workers: workers.max(1),
+                most_stuck,
+            }),
+        }
+    }
+
+    /// Does all items, several at once; an output is `None` where its target was not read in time.
+    pub fn run<W: Work + Sync>(&self, items: Vec<W>, deadlines: Deadlines) -> Vec<Option<W::Output>> {
+        let count = items.len();
+        let batch = Arc::new(Batch {
+            state: Mutex::new(BatchState {
+                results: (0..count).map(|_| None).collect(),
+                next: 0,
+                open: count,
+                running: Vec::new(),
+            }),
+            finished: Condvar::new(),
+            items,
+        });
+        self.shared.offer(&(batch.clone() as Arc<dyn Job>), count);
+        let can_hang = batch.items.iter().any(|item| item.target().is_some());
+        let end = can_hang.then(|| Instant::now() + deadlines.read);
+        let mut state = batch.state.lock();
+        while state.open > 0 {
+            let now = Instant::now();
+            let over = end.is_some_and(|end| now >= end);
+            let given_up = state.give_up(&batch.items, |began| over || now >= began + deadlines.target);
+            if over {
+                self.shared.state.lock().stuck.extend(given_up);
+                break;
+            }
+            if !given_up.is_empty() {
+                // Whoever was stuck is lost to this batch: offer what is left to others.
+                self.shared.state.lock().stuck.extend(&given_up);
+                self.shared.offer(&(batch.clone() as Arc<dyn Job>), given_up.len());
+                continue;
+            }
+            let oldest = state.running.iter().map(|r| r.1).min().unwrap_or(now);
+            let wake = oldest + deadlines.target;
+            match can_hang {
+                true => drop(batch.finished.wait_until(&mut state, end.map_or(wake, |end| wake.min(end)))),
+                false => batch.finished.wait(&mut state),
+            }
+        }
+        state.next = count;
+        std::mem::take(&mut state.results)
+    }
+}
+
+impl<T> BatchState<T> {
+    /// Closes the items under way that `late` says so of; gives their targets.
+    fn give_up<W: Work>(&mut self, items: &[W], late: impl Fn(Instant) -> bool) -> Vec<u32> {
+        let mut targets = Vec::new();
+        self.running.retain(|(at, began)| match items[*at].target() {
+            Some(target) if late(*began) => {
+                targets.push(target);
+                false
+            }
+            _ => true,
+        });
+        self.open -= targets.len();
+        targets
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.state.get_mut().closing = true;
+        self.work_came.notify_all();
+    }
+}
+
+impl Shared {
+    /// Puts a job where up to `count` threads take it, starting threads as far as the bound allows.
+    fn offer(self: &Arc<Self>, job: &Arc<dyn Job>, count: usize) {
+        let mut state = self.state.lock();
+        for _ in 0..count.min(self.workers) {
+            state.queue.push_back(job.clone());
+        }
+        while state.idle < state.queue.len()
+            && state.threads < self.workers + state.stuck.len().min(self.most_stuck)
+        {
+            // The thread holds the pool weakly, so that the last handle's drop ends it.
+            let weak = Arc::downgrade(self);
+            let spawned = std::thread::Builder::new().name("task-memory".into()).spawn(move || work(weak));
+            match spawned {
+                Ok(_) => (state.threads, state.idle) = (state.threads + 1, state.idle + 1),
+                Err(e) => {
+                    log::warn!("cannot start a thread to read memory with: {e}");
+                    break;
+                }
+            }
+        }
+        self.work_came.notify_all();
+    }
+}
+
+fn work(pool: std::sync::Weak<Shared>) {
+    loop {
+        let Some(shared) = pool.upgrade() else { return };
+        let job = {
+            let mut state = shared.state.lock();
+            loop {
+                if let Some(job) = state.queue.pop_front() {
+                    state.idle -= 1;
+                    break job;
+                }
+                if state.closing {
+                    return;
+                }
+                let waited = shared.work_came.wait_for(&mut state, Duration::from_secs(10));
+                if waited.timed_out() && state.queue.is_empty() {
+                    // Nothing to do: a thread less, and nothing that keeps the pool alive.
+                    state.threads -= 1;
+                    state.idle -= 1;
+                    return;
+                }
+            }
+        };
+        while job.step(&shared) {}
+        shared.state.lock().idle += 1;
+    }
+}
+
+impl<W: Work + Sync> Job for Batch<W> {
+    fn step(&self, pool: &Shared) -> bool {
+        let at = {
+            let mut state = self.state.lock();
+            if state.next >= self.items.len() {
+                return false;
+            }
+            let at = state.next;
+            state.next += 1;
+            state.running.push((at, Instant::now()));
+            at
+        };
+        let item = &self.items[at];
+        let target = item.target();
+        let skip = target.is_some_and(|pid| pool.state.lock().stuck.contains(&pid));
+        let output = (!skip).then(|| item.run());
+        let mut state = self.state.lock();
+        if let Some(place) = state.running.iter().position(|r| r.0 == at) {
+            state.running.swap_remove(place);
+            state.open -= 1;
+            state.results[at] = output;
+            if state.open == 0 {
+                self.finished.notify_all();
+            }
+        } else if let Some(pid) = target {
+            // Given up meanwhile, and now back after all.
+            pool.state.lock().stuck.remove(&pid);
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
+    struct Item {
+        pid: u32,
+        hang_until: Option<Arc<AtomicBool>>,
+    }
+
+    impl Work for Item {
+        type Output = u32;
+        fn target(&self) -> Option<u32> {
+            Some(self.pid)
+        }
+        fn run(&self) -> u32 {
+            while self.hang_until.as_ref().is_some_and(|released| !released.load(SeqCst)) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            self.pid
+        }
+    }
+
+    const SHORT: Deadlines = Deadlines { target: Duration::from_millis(50), read: Duration::from_secs(20) };
+
+    #[test]
+    fn hung_targets_are_left_out_and_come_back() {
+        let pool = DeadlinePool::new(2, 8);
+        let released = Arc::new(AtomicBool::new(false));
+        let items = |hung: &[u32]| -> Vec<Item> {
+            (1..=20)
+                .map(|pid| Item { pid, hang_until: hung.contains(&pid).then(|| released.clone()) })
+                .collect()
+        };
+        let expect = |hung: &[u32]| -> Vec<Option<u32>> {
+            (1..=20).map(|pid| (!hung.contains(&pid)).then_some(pid)).collect()
+        };
+        assert_eq!(pool.run(items(&[]), SHORT), expect(&[]));
+        let hung = [1, 2, 3, 20];
+        assert_eq!(pool.run(items(&hung), SHORT), expect(&hung));
+        // Those that still hold a thread are not tried again, so this takes no deadline.
+        let began = Instant::now();
+        let patient = Deadlines { target: Duration::from_secs(20), ..SHORT };
+        assert_eq!(pool.run(items(&hung), patient), expect(&hung));
+        assert!(began.elapsed() < patient.target);
+        released.store(true, SeqCst);
+        while pool.run(items(&[]), patient) != expect(&[]) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn the_whole_read_has_its_own_deadline() {
+        let pool = DeadlinePool::new(1, 0);
+        let released = Arc::new(AtomicBool::new(false));
+        let items = (1..=3).map(|pid| Item { pid, hang_until: Some(released.clone()) }).collect();
+        let deadlines = Deadlines { target: Duration::from_secs(60), read: Duration::from_millis(50) };
+        assert_eq!(pool.run(items, deadlines), vec![None; 3]);
+        released.store(true, SeqCst);
+    }
+}

@@ -1,0 +1,127 @@
+//! Where tasks come from: one trait, and the ways to fill it that kernels offer.
+
+mod deadline_pool;
+mod procfs;
+
+pub use deadline_pool::Deadlines;
+pub use procfs::ProcfsSource;
+
+use crate::access::Reader;
+use crate::proc_files::TaskDir;
+use crate::protocol::{DumpStrategy, Groups};
+use crate::task::TaskRecord;
+use std::sync::Arc;
+use thiserror::Error;
+
+/// Gives the tasks of this machine.
+pub trait Source: Send + Sync {
+    /// Its name, as `info` and the log show it.
+    fn name(&self) -> &'static str;
+
+    /// Begins a dump for `reader`.
+    ///
+    /// # Errors
+    /// [`SourceError::NoSuchTask`] where the strategy names a task that is not there.
+    fn start(&self, reader: &Reader, selection: Selection) -> Result<Box<dyn Walk>, SourceError>;
+}
+
+/// Which tasks, and what of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Selection {
+    /// Which tasks.
+    pub strategy: DumpStrategy,
+    /// The task that ONE, CHILDREN and THREAD speak of.
+    pub pid: u32,
+    /// What of them.
+    pub groups: Groups,
+}
+
+impl Selection {
+    /// Whether each thread is shown for itself, rather than as its process.
+    pub fn per_thread(&self) -> bool {
+        matches!(self.strategy, DumpStrategy::AllThreads | DumpStrategy::Thread)
+    }
+
+    /// Whether a task's mappings were asked for and belong into the message of this task:
+    /// in per-thread dumps only the leader has them.
+    pub fn wants_mappings(&self, pid: u32, tgid: u32) -> bool {
+        self.groups.contains(Groups::VMA) && (!self.per_thread() || pid == tgid)
+    }
+}
+
+/// One dump under way: a place in the order of tasks.
+pub trait Walk: Send {
+    /// Hands the tasks that come next to `visit`: those that `reader` may see, each judged, gathered, and judged
+    /// again. Ends when the visitor is full (that task comes again next time) or no task is left. Of a task that
+    /// vanishes nothing is shown.
+    ///
+    /// `room` is what the reader's buffer holds, so that no more is gathered than can be shown.
+    ///
+    /// # Errors
+    /// Only what makes the whole dump impossible.
+    fn next(
+        &mut self,
+        reader: &Reader,
+        room: usize,
+        visit: &mut dyn FnMut(&Gathered) -> Visit,
+    ) -> Result<(), SourceError>;
+
+    /// Whether `reader` may now see a task that was visited before, and that it is still that very task.
+    fn still_visible(&self, reader: &Reader, task: &TaskRecord, anchor: &Anchor) -> bool;
+}
+
+/// What a visitor says of the task it was handed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Visit {
+    /// Taken; on to the next one.
+    Taken,
+    /// Taken, and there is room for no other.
+    Last,
+    /// Not taken for want of room.
+    Full,
+}
+
+/// A visible task with all that was asked for.
+#[derive(Debug)]
+pub struct Gathered<'a> {
+    /// The light groups. Which of them the task has is for `groups` to say.
+    pub record: &'a TaskRecord,
+    /// The groups that this task has, among those asked for.
+    pub groups: Groups,
+    /// The mappings, a list of records in the protocol's form.
+    pub mappings: &'a [u8],
+    /// The command line.
+    pub command_line: &'a [u8],
+    /// The groups that were left out because they could not be read in time.
+    pub missing: Groups,
+    /// What names this very task, whoever has its number later.
+    pub anchor: &'a Anchor,
+}
+
+/// What names one task for good.
+#[derive(Clone, Debug)]
+pub enum Anchor {
+    /// Its directory below /proc.
+    Directory(Arc<TaskDir>),
+}
+
+/// Why a source could not begin or go on.
+#[derive(Debug, Error)]
+pub enum SourceError {
+    /// There is no task of that id in the reader's pid namespace.
+    #[error("there is no task of that id")]
+    NoSuchTask,
+    /// The proc filesystem cannot be read at all.
+    #[error("cannot list the processes: {0}; is /proc mounted, and may this process read it?")]
+    Unreadable(#[source] nix::Error),
+}
+
+impl SourceError {
+    /// The errno a reader gets.
+    pub fn to_errno(&self) -> i32 {
+        match self {
+            SourceError::NoSuchTask => libc::ESRCH,
+            SourceError::Unreadable(_) => libc::EIO,
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! One task out of its files: judged, gathered, and judged again.
+
+use crate::access::{Reader, may_see};
+use crate::proc_files::{ProcRoot, StatLine, Status, TaskDir, parse_maps, parse_smaps};
+use crate::protocol::{Groups, MESSAGE_LEN};
+use crate::source::{Anchor, Gathered, Selection};
+use crate::task::{Facts, TaskRecord};
+use std::cell::RefCell;
+use std::sync::Arc;
+
+/// A visible task with all that was asked for.
+pub(super) struct Task {
+    pub record: TaskRecord,
+    /// The groups it has, among those asked for.
+    pub has: Groups,
+    pub mappings: Vec<u8>,
+    pub command_line: Vec<u8>,
+    pub missing: Groups,
+    pub anchor: Anchor,
+}
+
+impl Task {
+    /// Bytes that it will take in a reader's buffer, about.
+    pub fn len(&self) -> usize {
+        let payloads = Groups::VMA | Groups::VMA_STAT | Groups::CMDLINE;
+        typical_len(self.has - payloads) + self.mappings.len() + self.command_line.len() + 8
+    }
+
+    pub fn gathered(&self) -> Gathered<'_> {
+        Gathered {
+            record: &self.record,
+            groups: self.has,
+            mappings: &self.mappings,
+            command_line: &self.command_line,
+            missing: self.missing,
+            anchor: &self.anchor,
+        }
+    }
+}
+
+/// Bytes that the message of a typical task with these groups takes.
+pub(super) fn typical_len(groups: Groups) -> usize {
+    let each = [
+        (Groups::BASE, 48),
+        (Groups::CRED, 68),
+        (Groups::VMA, 2_500),
+        (Groups::VMA_STAT, 2_000),
+        (Groups::STAT, 76),
+        (Groups::STATM, 124),
+        (Groups::CMDLINE, 64),
+    ];
+    MESSAGE_LEN + each.iter().filter(|(group, _)| groups.contains(*group)).map(|(_, len)| len).sum::<usize>()
+}
+
+thread_local! {
+    static TEXT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Takes one task from its directory. `None` where it went, or the reader may not see it.
+pub(super) fn gather(
+    root: &ProcRoot,
+    reader: &Reader,
+    selection: Selection,
+    dir: Arc<TaskDir>,
+) -> Option<Task> {
+    TEXT.with_borrow_mut(|text| gather_with(text, root, reader, selection, dir))
+}
+
+fn gather_with(
+    text: &mut Vec<u8>,
+    root: &ProcRoot,
+    reader: &Reader,
+    selection: Selection,
+    dir: Arc<TaskDir>,
+) -> Option<Task> {
+    let (status, mut record) = judged(text, root, reader, &dir)?;
+    let asked = selection.groups;
+    let mut has = asked & (Groups::BASE | Groups::CRED | Groups::STAT);
+    let (mut mappings, mut command_line) = (Vec::new(), Vec::new());
+    let mut other_files = false;
+    if asked.contains(Groups::STAT) || (asked.contains(Groups::BASE) && !status.has_sessions) {
+        other_files = true;
+        dir.read("stat", text).ok()?;
+        let line = StatLine::parse(text)?;
+        record.stat = line.stat;
+        if !status.has_sessions {
+            (record.base.sid, record.base.pgid) = (line.sid, line.pgid);
+        }
+    }
+    if status.has_memory {
+        has |= asked & Groups::STATM;
+        if selection.wants_mappings(record.base.pid, record.base.tgid) {
+            other_files = true;
+            mappings = read_mappings(text, &dir, asked.contains(Groups::VMA_STAT));
+            has.set(Groups::VMA, !mappings.is_empty());
+        }
+        if asked.contains(Groups::CMDLINE) {
+            other_files = true;
+            // Anchored by the directory, the file costs less than asking for the addresses and reading the memory.
+            has.set(Groups::CMDLINE, dir.read_whole("cmdline", text).is_ok());
+            command_line.extend_from_slice(text);
+        }
+    }
+    // A reader who sees everything loses no right meanwhile, and one directory is one task.
+    if other_files && !reader.sees_everything() {
+        judged(text, root, reader, &dir)?;
+    }
+    let missing = Groups::empty();
+    Some(Task { record, has, mappings, command_line, missing, anchor: Anchor::Directory(dir) })
+}
+
+/// The task's status and what it says for the record, if the reader may see the task now.
+fn judged(
+    text: &mut Vec<u8>,
+    root: &ProcRoot,
+    reader: &Reader,
+    dir: &TaskDir,
+) -> Option<(Status, TaskRecord)> {
+    dir.read("status", text).ok()?;
+    let status = Status::parse(text)?;
+    let mut record = TaskRecord {
+        base: status.base,
+        credentials: status.credentials,
+        statm: status.statm,
+        ..TaskRecord::default()
+    };
+    record.facts = facts(root, reader, dir, &status, &record).bits();
+    may_see(reader, &record).then_some((status, record))
+}
+
+/// What can be known of the reader's standing towards the task; questions that cannot change the answer are not asked.
+fn facts(root: &ProcRoot, reader: &Reader, dir: &TaskDir, status: &Status, record: &TaskRecord) -> Facts {
+    let mut facts = Facts::empty();
+    facts.set(Facts::HAS_MEMORY, status.has_memory);
+    facts.set(Facts::KERNEL_THREAD, status.kernel_thread);
+    if reader.sees_everything() {
+        return facts | Facts::PTRACE_OVER_TASK | Facts::PTRACE_OVER_MEMORY;
+    }
+    if reader.tgid == record.base.tgid {
+        return facts | Facts::SAME_THREAD_GROUP;
+    }
+    if !crate::access::ids_match(reader, record) {
+        return facts;
+    }
+    facts.set(Facts::SAME_USER_NS, dir.namespace("user") == Some(reader.user_ns));
+    match status.has_memory {
+        true => facts |= dumpable(dir, record),
+        false if root.remembers_dumpable() == Some(false) => facts |= Facts::DUMPABLE | Facts::DUMPABLE_KNOWN,
+        false => {}
+    }
+    facts
+}
+
+/// /proc gives the files of a task that is not dumpable to root: told apart by any task that is not root's own.
+fn dumpable(dir: &TaskDir, record: &TaskRecord) -> Facts {
+    let ids = (record.credentials.euid, record.credentials.egid);
+    match dir.owner_of_files() {
+        Ok(owner) if ids != (0, 0) && owner == ids => Facts::DUMPABLE | Facts::DUMPABLE_KNOWN,
+        Ok(_) if ids != (0, 0) => Facts::DUMPABLE_KNOWN,
+        _ => Facts::empty(),
+    }
+}
+
+fn read_mappings(text: &mut Vec<u8>, dir: &TaskDir, with_statistics: bool) -> Vec<u8> {
+    let mut list = Vec::new();
+    let true_name = |start, end| dir.mapped_file(start, end);
+    let (file, parse) =
+        if with_statistics { ("smaps", parse_smaps as ParseMappings) } else { ("maps", parse_maps as _) };
+    match dir.read_whole(file, text).map(|()| parse(text, &true_name, &mut list)) {
+        Ok(Ok(())) => list,
+        // A mapping with a name that no record can hold: the list would lie by leaving it out.
+        Ok(Err(e)) => {
+            log::warn!("mappings of a task left out: {e}");
+            Vec::new()
+        }
+        Err(_) => Vec::new(),
+    }
+}
+
+type ParseMappings =
+    fn(&[u8], crate::proc_files::TrueName, &mut Vec<u8>) -> Result<(), crate::protocol::EncodeError>;

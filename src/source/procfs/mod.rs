@@ -1,0 +1,230 @@
+//! The source that works on every kernel: files of /proc, read by several threads.
+
+mod gather;
+
+use super::deadline_pool::{DeadlinePool, Work};
+use super::{Anchor, Deadlines, Gathered, Selection, Source, SourceError, Visit, Walk};
+use crate::access::Reader;
+use crate::proc_files::{ProcRoot, Status, TaskDir, decimal};
+use crate::protocol::{DumpStrategy, Groups, MESSAGE_LEN};
+use crate::task::TaskRecord;
+use gather::{Task, gather, typical_len};
+use nix::errno::Errno;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Tasks from the files of /proc.
+///
+/// It cannot know a mapping's inode generation, nor flags beyond read, write, execute and shared unless VMA_STAT is
+/// asked for too, nor whether a task without memory was dumpable.
+#[derive(Clone, Debug)]
+pub struct ProcfsSource {
+    root: Arc<ProcRoot>,
+    pool: DeadlinePool,
+    deadlines: Deadlines,
+}
+
+impl ProcfsSource {
+    /// Tasks below `root`; memory is read under `deadlines`.
+    pub fn new(root: Arc<ProcRoot>, deadlines: Deadlines) -> ProcfsSource {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        ProcfsSource { root, pool: DeadlinePool::new(cores, 64), deadlines }
+    }
+
+    /// The thread-group id of task `pid`.
+    fn thread_group(dir: &TaskDir) -> nix::Result<u32> {
+        let mut text = Vec::new();
+        dir.read("status", &mut text)?;
+        Status::parse(&text).map(|status| status.base.tgid).ok_or(Errno::ESRCH)
+    }
+
+    /// Children of the very thread `pid`, in order of birth. The list can skip some while others of them end, so it
+    /// is read until two readings agree.
+    fn children(dir: &TaskDir, pid: u32) -> nix::Result<Vec<u32>> {
+        let path = format!("task/{pid}/children");
+        let mut before: Option<Vec<u32>> = None;
+        let mut text = Vec::new();
+        for _ in 0..8 {
+            dir.read_whole(&path, &mut text)?;
+            let pids = text.split(|c| *c == b' ').filter_map(decimal).map(|n| n as u32).collect();
+            if before.as_ref() == Some(&pids) {
+                break;
+            }
+            before = Some(pids);
+        }
+        Ok(before.unwrap_or_default())
+    }
+
+    /// Nothing of a task that the reader may not see tells it that the task has children or threads.
+    fn target(&self, reader: &Reader, selection: Selection) -> Result<Option<Arc<TaskDir>>, SourceError> {
+        let dir = Arc::new(self.root.task(selection.pid).map_err(|_| SourceError::NoSuchTask)?);
+        let light = Selection { groups: Groups::empty(), strategy: DumpStrategy::One, ..selection };
+        Ok(gather(&self.root, reader, light, dir.clone()).map(|_| dir))
+    }
+}
+
+impl Source for ProcfsSource {
+    fn name(&self) -> &'static str {
+        "procfs"
+    }
+
+    fn start(&self, reader: &Reader, selection: Selection) -> Result<Box<dyn Walk>, SourceError> {
+        let mut leaders = Vec::new();
+        let mut upcoming = VecDeque::new();
+        let pid = selection.pid;
+        match selection.strategy {
+            DumpStrategy::All | DumpStrategy::AllThreads => {
+                leaders = self.root.processes().map_err(SourceError::Unreadable)?;
+            }
+            DumpStrategy::One => {
+                self.root.task(pid).map_err(|_| SourceError::NoSuchTask)?;
+                upcoming.push_back(TaskId { tgid: pid, tid: pid });
+            }
+            DumpStrategy::Children => {
+                let children = self.target(reader, selection)?.map(|dir| Self::children(&dir, pid));
+                let ids = children.transpose().unwrap_or_default().unwrap_or_default();
+                upcoming.extend(ids.into_iter().map(|pid| TaskId { tgid: pid, tid: pid }));
+            }
+            DumpStrategy::Thread => {
+                if let Some(dir) = self.target(reader, selection)? {
+                    let tgid = Self::thread_group(&dir).map_err(|_| SourceError::NoSuchTask)?;
+                    let tids = dir.threads().unwrap_or_default();
+                    upcoming.extend(tids.into_iter().map(|tid| TaskId { tgid, tid }));
+                }
+            }
+        }
+        Ok(Box::new(ProcfsWalk {
+            source: self.clone(),
+            selection,
+            leaders: leaders.into_iter(),
+            upcoming,
+            average: typical_len(selection.groups),
+        }))
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct TaskId {
+    tgid: u32,
+    tid: u32,
+}
+
+struct ProcfsWalk {
+    source: ProcfsSource,
+    selection: Selection,
+    leaders: std::vec::IntoIter<u32>,
+    upcoming: VecDeque<TaskId>,
+    /// Bytes that a task has taken on average, so that no more is gathered than a read can hold.
+    average: usize,
+}
+
+/// Tasks that one round gathers at most: what is not shown in this read is gathered again in the next one.
+const MOST_AT_ONCE: usize = 4096;
+
+impl Walk for ProcfsWalk {
+    fn next(
+        &mut self,
+        reader: &Reader,
+        room: usize,
+        visit: &mut dyn FnMut(&Gathered) -> Visit,
+    ) -> Result<(), SourceError> {
+        let reader_of_all = Arc::new(reader.clone());
+        let mut left = room;
+        loop {
+            let count = (left / self.average).clamp(1, MOST_AT_ONCE);
+            self.look_ahead(count);
+            if self.upcoming.is_empty() {
+                return Ok(());
+            }
+            let ids: Vec<TaskId> = self.upcoming.iter().take(count).copied().collect();
+            let (mut shown, mut bytes) = (0, 0);
+            for task in self.gather_all(&reader_of_all, &ids) {
+                if let Some(task) = task {
+                    let visit = visit(&task.gathered());
+                    if visit == Visit::Full {
+                        return Ok(());
+                    }
+                    shown += 1;
+                    bytes += task.len();
+                    if visit == Visit::Last {
+                        self.upcoming.pop_front();
+                        return Ok(());
+                    }
+                }
+                self.upcoming.pop_front();
+            }
+            if shown > 0 {
+                self.average = (bytes / shown).max(MESSAGE_LEN);
+                left = left.saturating_sub(bytes);
+                if left < self.average {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn still_visible(&self, reader: &Reader, task: &TaskRecord, anchor: &Anchor) -> bool {
+        let Anchor::Directory(dir) = anchor;
+        let selection = Selection { groups: Groups::empty(), ..self.selection };
+        gather(&self.source.root, reader, selection, dir.clone())
+            .is_some_and(|now| now.record.base.pid == task.base.pid)
+    }
+}
+
+impl ProcfsWalk {
+    /// Makes `upcoming` hold `count` tasks, or all that are left.
+    fn look_ahead(&mut self, count: usize) {
+        while self.upcoming.len() < count {
+            let Some(tgid) = self.leaders.next() else { return };
+            if self.selection.strategy == DumpStrategy::AllThreads {
+                let threads = self.source.root.task(tgid).and_then(|dir| dir.threads()).unwrap_or_default();
+                self.upcoming.extend(threads.into_iter().map(|tid| TaskId { tgid, tid }));
+            } else {
+                self.upcoming.push_back(TaskId { tgid, tid: tgid });
+            }
+        }
+    }
+
+    /// Gathers these tasks, in order. Memory that cannot be read in time is left out of its task.
+    fn gather_all(&self, reader: &Arc<Reader>, ids: &[TaskId]) -> Vec<Option<Task>> {
+        let memory = self.selection.groups & (Groups::VMA | Groups::VMA_STAT | Groups::CMDLINE);
+        let item = |id: &TaskId| Item {
+            root: self.source.root.clone(),
+            reader: reader.clone(),
+            selection: self.selection,
+            id: *id,
+        };
+        if memory.is_empty() && ids.len() < 4 {
+            return ids.iter().map(|id| item(id).run()).collect();
+        }
+        let results = self.source.pool.run(ids.iter().map(item).collect(), self.source.deadlines);
+        let light = Selection { groups: self.selection.groups - memory, ..self.selection };
+        let late = |id: &TaskId| {
+            let task = Item { selection: light, ..item(id) }.run();
+            task.map(|task| Task { missing: memory, ..task })
+        };
+        results.into_iter().zip(ids).map(|(result, id)| result.unwrap_or_else(|| late(id))).collect()
+    }
+}
+
+struct Item {
+    root: Arc<ProcRoot>,
+    reader: Arc<Reader>,
+    selection: Selection,
+    id: TaskId,
+}
+
+impl Work for Item {
+    type Output = Option<Task>;
+
+    fn target(&self) -> Option<u32> {
+        self.selection.groups.intersects(Groups::VMA | Groups::CMDLINE).then_some(self.id.tgid)
+    }
+
+    fn run(&self) -> Option<Task> {
+        let TaskId { tgid, tid } = self.id;
+        let per_thread = self.selection.per_thread();
+        let dir = if per_thread { self.root.thread(tgid, tid) } else { self.root.task(tid) };
+        gather(&self.root, &self.reader, self.selection, Arc::new(dir.ok()?))
+    }
+}
