@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(list.len(), 3);
         let stat = list[0].stat.unwrap();
         assert_eq!(list[0].name, b"/usr/bin/dbus daemon (deleted)");
-        assert_eq!((stat.resident, stat.pss, stat.swap), (12 * 1024, 3 * 1024 << 12, 32 * 1024));
+        assert_eq!((stat.resident, stat.pss, stat.swap), (12 * 1024, (3 * 1024) << 12, 32 * 1024));
         assert_eq!((stat.shared_dirty, stat.anonymous_thp), (8 * 1024, 2048 * 1024));
         assert_eq!((list[1].name, list[2].name), (&b""[..], &b"[vdso]"[..]));
     }

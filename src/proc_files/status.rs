@@ -174,7 +174,7 @@ mod tests {
         assert_eq!((c.uid, c.euid, c.suid, c.fsuid), (1, 2, 3, 4));
         assert_eq!((c.gid, c.egid, c.sgid, c.fsgid), (5, 6, 7, 8));
         assert_eq!(u64::from(c.permitted), 0x1ff_ffff_ffff);
-        assert_eq!(c.bounding, [4, 3].into());
+        assert_eq!(u64::from(c.bounding), 3 << 32 | 4);
         let m = s.statm;
         let all = [
             m.anon,

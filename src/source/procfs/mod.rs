@@ -153,8 +153,8 @@ impl Walk for ProcfsWalk {
                 }
                 self.upcoming.pop_front();
             }
-            if shown > 0 {
-                self.average = (bytes / shown).max(MESSAGE_LEN);
+            if let Some(average) = bytes.checked_div(shown) {
+                self.average = average.max(MESSAGE_LEN);
                 left = left.saturating_sub(bytes);
                 if left < self.average {
                     return Ok(());
