@@ -69,8 +69,7 @@ impl Reader {
 
     fn of(dir: &TaskDir, user_ns: u64) -> Option<Reader> {
         let mut text = Vec::new();
-        dir.read("status", &mut text).ok()?;
-        let status = Status::parse(&text)?;
+        let status = Status::parse(dir.read("status", &mut text).ok()?)?;
         Some(Reader {
             tid: status.base.pid,
             tgid: status.base.tgid,

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod bench;
 mod dump;
 mod json;
 mod mount;
@@ -34,6 +35,10 @@ enum Command {
     Children(dump::OfTask),
     /// Show the task PID
     One(dump::OfTask),
+    /// Compare the time of dumps with that of reading /proc
+    Bench(bench::Options),
+    #[command(hide = true)]
+    BenchPopulation { size: bench::Size },
 }
 
 /// Runs the command.
@@ -46,6 +51,8 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Threads(of) => dump::run(DumpStrategy::Thread, of.pid, &of.options),
         Command::Children(of) => dump::run(DumpStrategy::Children, of.pid, &of.options),
         Command::One(of) => dump::run(DumpStrategy::One, of.pid, &of.options),
+        Command::Bench(options) => bench::run(&options),
+        Command::BenchPopulation { size } => bench::run_population(size),
     }
 }
 

@@ -12,7 +12,7 @@ use std::process::Command;
 use std::time::Duration;
 use thiserror::Error;
 
-const SUBTYPE: &str = "task_diag";
+const NAME: &str = "task_diag";
 
 /// How to mount.
 #[derive(Clone, Debug)]
@@ -138,7 +138,9 @@ fn is_ours(dir: &Path) -> bool {
     let mounts = procfs::process::Process::myself().and_then(|me| me.mountinfo());
     mounts.is_ok_and(|mounts| {
         let last = mounts.into_iter().rfind(|mount| mount.mount_point == dir);
-        last.is_some_and(|mount| mount.fs_type == format!("fuse.{SUBTYPE}"))
+        last.is_some_and(|mount| {
+            mount.fs_type.starts_with("fuse") && mount.mount_source.as_deref() == Some(NAME)
+        })
     })
 }
 
@@ -153,8 +155,8 @@ fn mount(
     let privileged = nix::unistd::geteuid().is_root();
     let mut config = Config::default();
     config.mount_options = vec![
-        MountOption::FSName(SUBTYPE.into()),
-        MountOption::Subtype(SUBTYPE.into()),
+        MountOption::FSName(NAME.into()),
+        MountOption::Subtype(NAME.into()),
         MountOption::DefaultPermissions,
         MountOption::NoExec,
         MountOption::NoSuid,

@@ -106,6 +106,14 @@ impl ProcRoot {
         self.named(&path)
     }
 
+    /// Reads a file of one piece of the task `pid`, by its number alone: for who needs no other file of the task.
+    ///
+    /// # Errors
+    /// As [`TaskDir::read`].
+    pub fn read_by_number<'b>(&self, pid: u32, name: &str, buffer: &'b mut Vec<u8>) -> nix::Result<&'b [u8]> {
+        read_file(&self.dir, &format!("{pid}/{name}"), buffer, false)
+    }
+
     /// The directory of that name below the root.
     ///
     /// # Errors
@@ -123,40 +131,21 @@ pub struct TaskDir {
 }
 
 impl TaskDir {
-    /// Reads a file that the kernel makes in one piece (`stat`, `status`): one read, unless it is longer than the buffer.
+    /// Reads a file that the kernel makes in one piece (`stat`, `status`, `cmdline`): one read, unless it is longer
+    /// than the buffer, which grows then. Gives the text.
     ///
     /// # Errors
     /// `ENOENT` or `ESRCH` when the task is gone, `EACCES` where this process may not read it.
-    pub fn read(&self, name: &str, into: &mut Vec<u8>) -> nix::Result<()> {
-        self.read_until(name, into, false)
+    pub fn read<'b>(&self, name: &str, buffer: &'b mut Vec<u8>) -> nix::Result<&'b [u8]> {
+        read_file(&self.dir, name, buffer, false)
     }
 
-    /// Reads a file that the kernel hands over page by page (`maps`, `smaps`, `cmdline`), up to its end.
+    /// Reads a file that the kernel hands over page by page (`maps`, `smaps`), up to its end.
     ///
     /// # Errors
     /// As [`TaskDir::read`].
-    pub fn read_whole(&self, name: &str, into: &mut Vec<u8>) -> nix::Result<()> {
-        self.read_until(name, into, true)
-    }
-
-    fn read_until(&self, name: &str, into: &mut Vec<u8>, to_the_end: bool) -> nix::Result<()> {
-        const STEP: usize = 16 * 1024;
-        let file = openat(&self.dir, name, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
-        let mut len = 0;
-        loop {
-            if into.len() < len + STEP {
-                into.resize((len + STEP).max(len * 2), 0);
-            }
-            let n = match read(&file, &mut into[len..]) {
-                Err(Errno::EINTR) => continue,
-                other => other?,
-            };
-            len += n;
-            if n == 0 || (!to_the_end && len < into.len()) {
-                into.truncate(len);
-                return Ok(());
-            }
-        }
+    pub fn read_whole<'b>(&self, name: &str, buffer: &'b mut Vec<u8>) -> nix::Result<&'b [u8]> {
+        read_file(&self.dir, name, buffer, true)
     }
 
     /// The ids of this process' threads, the leader first, then in the order of their creation.
@@ -189,6 +178,30 @@ impl TaskDir {
     pub fn mapped_file(&self, start: u64, end: u64) -> Option<Vec<u8>> {
         let link = readlinkat(&self.dir, format!("map_files/{start:x}-{end:x}").as_str()).ok()?;
         Some(link.as_bytes().to_vec())
+    }
+}
+
+fn read_file<'b>(
+    dir: &OwnedFd,
+    path: &str,
+    buffer: &'b mut Vec<u8>,
+    to_the_end: bool,
+) -> nix::Result<&'b [u8]> {
+    const STEP: usize = 16 * 1024;
+    let file = openat(dir, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let mut len = 0;
+    loop {
+        if buffer.len() < len + STEP {
+            buffer.resize((len + STEP).max(len * 2), 0);
+        }
+        let n = match read(&file, &mut buffer[len..]) {
+            Err(Errno::EINTR) => continue,
+            other => other?,
+        };
+        len += n;
+        if n == 0 || (!to_the_end && len < buffer.len()) {
+            return Ok(&buffer[..len]);
+        }
     }
 }
 

@@ -36,6 +36,11 @@ pub struct Messages<'a> {
 }
 
 impl<'a> Messages<'a> {
+    /// The bytes that are being decoded, from the beginning.
+    pub const fn as_bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     /// The messages of `bytes`, not checked yet.
     pub const fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, position: 0 }

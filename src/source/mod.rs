@@ -103,6 +103,8 @@ pub struct Gathered<'a> {
 pub enum Anchor {
     /// Its directory below /proc.
     Directory(Arc<TaskDir>),
+    /// Nothing: the task is so small that it is never half sent.
+    Number,
 }
 
 /// Why a source could not begin or go on.

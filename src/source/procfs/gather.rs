@@ -66,6 +66,26 @@ pub(super) fn gather(
     TEXT.with_borrow_mut(|text| gather_with(text, root, reader, selection, dir))
 }
 
+/// Takes what one file tells a reader who sees everything, for less than opening the task's directory too would cost.
+pub(super) fn gather_by_number(root: &ProcRoot, groups: Groups, pid: u32) -> Option<Task> {
+    TEXT.with_borrow_mut(|text| {
+        let status = Status::parse(root.read_by_number(pid, "status", text).ok()?)?;
+        let has = groups & if status.has_memory { ONE_FILE } else { ONE_FILE - Groups::STATM };
+        status.has_sessions.then(|| Task {
+            record: record_of(&status),
+            has,
+            mappings: Vec::new(),
+            command_line: Vec::new(),
+            missing: Groups::empty(),
+            anchor: Anchor::Number,
+        })
+    })
+}
+
+/// Groups that `status` holds.
+pub(super) const ONE_FILE: Groups =
+    Groups::BASE.union(Groups::CRED).union(Groups::STATM).union(Groups::MISSING);
+
 fn gather_with(
     text: &mut Vec<u8>,
     root: &ProcRoot,
@@ -80,8 +100,7 @@ fn gather_with(
     let mut other_files = false;
     if asked.contains(Groups::STAT) || (asked.contains(Groups::BASE) && !status.has_sessions) {
         other_files = true;
-        dir.read("stat", text).ok()?;
-        let line = StatLine::parse(text)?;
+        let line = StatLine::parse(dir.read("stat", text).ok()?)?;
         record.stat = line.stat;
         if !status.has_sessions {
             (record.base.sid, record.base.pgid) = (line.sid, line.pgid);
@@ -97,8 +116,10 @@ fn gather_with(
         if asked.contains(Groups::CMDLINE) {
             other_files = true;
             // Anchored by the directory, the file costs less than asking for the addresses and reading the memory.
-            has.set(Groups::CMDLINE, dir.read_whole("cmdline", text).is_ok());
-            command_line.extend_from_slice(text);
+            if let Ok(line) = dir.read("cmdline", text) {
+                has |= Groups::CMDLINE;
+                command_line.extend_from_slice(line);
+            }
         }
     }
     // A reader who sees everything loses no right meanwhile, and one directory is one task.
@@ -116,16 +137,19 @@ fn judged(
     reader: &Reader,
     dir: &TaskDir,
 ) -> Option<(Status, TaskRecord)> {
-    dir.read("status", text).ok()?;
-    let status = Status::parse(text)?;
-    let mut record = TaskRecord {
+    let status = Status::parse(dir.read("status", text).ok()?)?;
+    let mut record = record_of(&status);
+    record.facts = facts(root, reader, dir, &status, &record).bits();
+    may_see(reader, &record).then_some((status, record))
+}
+
+fn record_of(status: &Status) -> TaskRecord {
+    TaskRecord {
         base: status.base,
         credentials: status.credentials,
         statm: status.statm,
         ..TaskRecord::default()
-    };
-    record.facts = facts(root, reader, dir, &status, &record).bits();
-    may_see(reader, &record).then_some((status, record))
+    }
 }
 
 /// What can be known of the reader's standing towards the task; questions that cannot change the answer are not asked.
@@ -166,7 +190,7 @@ fn read_mappings(text: &mut Vec<u8>, dir: &TaskDir, with_statistics: bool) -> Ve
     let true_name = |start, end| dir.mapped_file(start, end);
     let (file, parse) =
         if with_statistics { ("smaps", parse_smaps as ParseMappings) } else { ("maps", parse_maps as _) };
-    match dir.read_whole(file, text).map(|()| parse(text, &true_name, &mut list)) {
+    match dir.read_whole(file, text).map(|text| parse(text, &true_name, &mut list)) {
         Ok(Ok(())) => list,
         // A mapping with a name that no record can hold: the list would lie by leaving it out.
         Ok(Err(e)) => {

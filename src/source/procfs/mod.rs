@@ -6,9 +6,9 @@ use super::deadline_pool::{DeadlinePool, Work};
 use super::{Anchor, Deadlines, Gathered, Selection, Source, SourceError, Visit, Walk};
 use crate::access::Reader;
 use crate::proc_files::{ProcRoot, Status, TaskDir, decimal};
-use crate::protocol::{DumpStrategy, Groups, MESSAGE_LEN};
+use crate::protocol::{DumpStrategy, Groups};
 use crate::task::TaskRecord;
-use gather::{Task, gather, typical_len};
+use gather::{ONE_FILE, Task, gather, gather_by_number, typical_len};
 use nix::errno::Errno;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -34,8 +34,7 @@ impl ProcfsSource {
     /// The thread-group id of task `pid`.
     fn thread_group(dir: &TaskDir) -> nix::Result<u32> {
         let mut text = Vec::new();
-        dir.read("status", &mut text)?;
-        Status::parse(&text).map(|status| status.base.tgid).ok_or(Errno::ESRCH)
+        Status::parse(dir.read("status", &mut text)?).map(|status| status.base.tgid).ok_or(Errno::ESRCH)
     }
 
     /// Children of the very thread `pid`, in order of birth. The list can skip some while others of them end, so it
@@ -45,8 +44,12 @@ impl ProcfsSource {
         let mut before: Option<Vec<u32>> = None;
         let mut text = Vec::new();
         for _ in 0..8 {
-            dir.read_whole(&path, &mut text)?;
-            let pids = text.split(|c| *c == b' ').filter_map(decimal).map(|n| n as u32).collect();
+            let pids = dir
+                .read_whole(&path, &mut text)?
+                .split(|c| *c == b' ')
+                .filter_map(decimal)
+                .map(|n| n as u32)
+                .collect();
             if before.as_ref() == Some(&pids) {
                 break;
             }
@@ -118,6 +121,9 @@ struct ProcfsWalk {
     average: usize,
 }
 
+/// Room in which a task without mappings and command line fits for sure.
+const NEVER_SPLIT: usize = 512;
+
 /// Tasks that one round gathers at most: what is not shown in this read is gathered again in the next one.
 const MOST_AT_ONCE: usize = 4096;
 
@@ -137,34 +143,33 @@ impl Walk for ProcfsWalk {
                 return Ok(());
             }
             let ids: Vec<TaskId> = self.upcoming.iter().take(count).copied().collect();
-            let (mut shown, mut bytes) = (0, 0);
-            for task in self.gather_all(&reader_of_all, &ids) {
+            let mut shown = 0;
+            for task in self.gather_all(&reader_of_all, room, &ids) {
                 if let Some(task) = task {
                     let visit = visit(&task.gathered());
+                    self.learn(task.len());
                     if visit == Visit::Full {
                         return Ok(());
                     }
                     shown += 1;
-                    bytes += task.len();
+                    left = left.saturating_sub(task.len());
                     if visit == Visit::Last {
-                        self.upcoming.pop_front();
-                        return Ok(());
+                        left = 0;
                     }
                 }
                 self.upcoming.pop_front();
-            }
-            if let Some(average) = bytes.checked_div(shown) {
-                self.average = average.max(MESSAGE_LEN);
-                left = left.saturating_sub(bytes);
-                if left < self.average {
+                if left == 0 {
                     return Ok(());
                 }
+            }
+            if shown > 0 && left < self.average {
+                return Ok(());
             }
         }
     }
 
     fn still_visible(&self, reader: &Reader, task: &TaskRecord, anchor: &Anchor) -> bool {
-        let Anchor::Directory(dir) = anchor;
+        let Anchor::Directory(dir) = anchor else { return false };
         let selection = Selection { groups: Groups::empty(), ..self.selection };
         gather(&self.source.root, reader, selection, dir.clone())
             .is_some_and(|now| now.record.base.pid == task.base.pid)
@@ -172,6 +177,11 @@ impl Walk for ProcfsWalk {
 }
 
 impl ProcfsWalk {
+    /// Follows the size of tasks, slowly: kernel threads have no memory, and come in a row.
+    fn learn(&mut self, len: usize) {
+        self.average = ((self.average * 63 + len) / 64).max(typical_len(self.selection.groups) / 2);
+    }
+
     /// Makes `upcoming` hold `count` tasks, or all that are left.
     fn look_ahead(&mut self, count: usize) {
         while self.upcoming.len() < count {
@@ -186,13 +196,16 @@ impl ProcfsWalk {
     }
 
     /// Gathers these tasks, in order. Memory that cannot be read in time is left out of its task.
-    fn gather_all(&self, reader: &Arc<Reader>, ids: &[TaskId]) -> Vec<Option<Task>> {
+    fn gather_all(&self, reader: &Arc<Reader>, room: usize, ids: &[TaskId]) -> Vec<Option<Task>> {
         let memory = self.selection.groups & (Groups::VMA | Groups::VMA_STAT | Groups::CMDLINE);
+        let by_number =
+            room >= NEVER_SPLIT && reader.sees_everything() && ONE_FILE.contains(self.selection.groups);
         let item = |id: &TaskId| Item {
             root: self.source.root.clone(),
             reader: reader.clone(),
             selection: self.selection,
             id: *id,
+            by_number,
         };
         if memory.is_empty() && ids.len() < 4 {
             return ids.iter().map(|id| item(id).run()).collect();
@@ -212,6 +225,7 @@ struct Item {
     reader: Arc<Reader>,
     selection: Selection,
     id: TaskId,
+    by_number: bool,
 }
 
 impl Work for Item {
@@ -224,6 +238,9 @@ impl Work for Item {
     fn run(&self) -> Option<Task> {
         let TaskId { tgid, tid } = self.id;
         let per_thread = self.selection.per_thread();
+        if self.by_number && !per_thread {
+            return gather_by_number(&self.root, self.selection.groups, tid);
+        }
         let dir = if per_thread { self.root.thread(tgid, tid) } else { self.root.task(tid) };
         gather(&self.root, &self.reader, self.selection, Arc::new(dir.ok()?))
     }

@@ -1,0 +1,106 @@
+//! `task-diag bench`: the interface against reading /proc, in interleaved rounds of one run.
+
+mod contender;
+mod population;
+mod report;
+mod walk;
+mod workload;
+
+use contender::Contender;
+use population::Population;
+pub use population::{Size, run as run_population};
+use report::{Report, Row};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use workload::{WORKLOADS, Workload};
+
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Measure with so many sleeping processes of so many threads, made for the purpose; else with the machine as it is
+    #[arg(long, value_name = "PROCESSES[xTHREADS]")]
+    spawn: Option<Size>,
+    /// Ask this file; else a mount of each source is made for the purpose
+    #[arg(long, value_name = "FILE")]
+    path: Option<PathBuf>,
+    /// Rounds, of which the median counts
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// What to measure
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "LIST",
+        default_value = "base,cred,stat,light,cmdline,maps,smaps,threads,one"
+    )]
+    sets: Vec<String>,
+    /// Bytes of a read
+    #[arg(long, default_value_t = 160 * 1024)]
+    buffer: usize,
+    /// Also measure the engine without any mount
+    #[arg(long)]
+    direct: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(options: &Options) -> anyhow::Result<()> {
+    let workloads = options.sets.iter().map(|key| find(key)).collect::<anyhow::Result<Vec<_>>>()?;
+    let population = options.spawn.map(Population::spawn).transpose()?;
+    let pid = population.as_ref().map_or_else(std::process::id, Population::parent);
+    let mut contenders = contender::all(options.path.as_deref(), options.direct, options.buffer)?;
+    let mut report = Report::new(contenders.iter().map(|c| c.name.clone()).collect());
+    for workload in workloads {
+        report.rows.push(measure(workload, &mut contenders, pid, options.rounds)?);
+    }
+    drop(population);
+    report.print(options.json)
+}
+
+fn find(key: &str) -> anyhow::Result<&'static Workload> {
+    let known = || WORKLOADS.iter().map(|w| w.key).collect::<Vec<_>>().join(", ");
+    WORKLOADS
+        .iter()
+        .find(|w| w.key == key)
+        .ok_or_else(|| anyhow::anyhow!("nothing called '{key}' to measure; there are: {}", known()))
+}
+
+/// Short workloads are repeated within a round, so that a clock's grain and a wake-up's jitter do not decide.
+const SHORTEST: Duration = Duration::from_millis(20);
+
+fn measure(
+    workload: &'static Workload,
+    contenders: &mut [Contender],
+    pid: u32,
+    rounds: usize,
+) -> anyhow::Result<Row> {
+    let mut times = vec![Vec::new(); contenders.len() + 1];
+    let mut tasks = 0;
+    // The first round warms caches and is not counted.
+    for round in 0..=rounds.max(1) {
+        let mut took = |at: usize, run: &mut dyn FnMut() -> anyhow::Result<()>| {
+            let began = Instant::now();
+            let mut repeats = 0;
+            while repeats == 0 || began.elapsed() < SHORTEST {
+                run()?;
+                repeats += 1;
+            }
+            if round > 0 {
+                times[at].push(began.elapsed() / repeats);
+            }
+            anyhow::Ok(())
+        };
+        took(0, &mut || {
+            tasks = walk::walk(workload, pid)?;
+            Ok(())
+        })?;
+        for (at, contender) in contenders.iter_mut().enumerate() {
+            took(at + 1, &mut || contender.dump(workload, pid).map(drop))?;
+        }
+    }
+    let median = |mut times: Vec<Duration>| {
+        times.sort_unstable();
+        times[times.len() / 2]
+    };
+    Ok(Row { workload, tasks, medians: times.into_iter().map(median).collect() })
+}

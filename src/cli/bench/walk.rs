@@ -1,0 +1,69 @@
+//! Reading /proc as a client without the interface does: list, then open, read, close.
+
+use super::workload::Workload;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use nix::unistd::read;
+use std::fmt::Write;
+use task_diag::protocol::DumpStrategy;
+
+/// Reads what the workload's files say of every task, or of `pid` alone. Gives the number of tasks.
+pub fn walk(workload: &Workload, pid: u32) -> anyhow::Result<usize> {
+    let mut walk = Walk { path: String::new(), buffer: vec![0; 128 * 1024] };
+    if workload.strategy == DumpStrategy::One {
+        walk.files(&format!("/proc/{pid}"), workload.files);
+        return Ok(1);
+    }
+    let mut tasks = 0;
+    for process in numbers("/proc")? {
+        let dir = format!("/proc/{process}");
+        walk.files(&dir, workload.files);
+        if workload.thread_files.is_empty() {
+            tasks += 1;
+            continue;
+        }
+        for thread in numbers(&format!("{dir}/task")).unwrap_or_default() {
+            walk.files(&format!("{dir}/task/{thread}"), workload.thread_files);
+            tasks += 1;
+        }
+    }
+    Ok(tasks)
+}
+
+struct Walk {
+    path: String,
+    buffer: Vec<u8>,
+}
+
+impl Walk {
+    /// Reads each file to its end; a task that went has none.
+    fn files(&mut self, dir: &str, names: &[&str]) {
+        for name in names {
+            self.path.clear();
+            let _ = write!(self.path, "{dir}/{name}");
+            let Ok(file) = open(self.path.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()) else {
+                continue;
+            };
+            // maps and its like come in pieces; the others whole, and a client knows that.
+            let pieces = name.ends_with("maps");
+            loop {
+                match read(&file, &mut self.buffer) {
+                    Ok(n) if n > 0 && pieces => {}
+                    Err(Errno::EINTR) => {}
+                    _ => break,
+                }
+            }
+        }
+    }
+}
+
+fn numbers(dir: &str) -> anyhow::Result<Vec<u32>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        if let Some(number) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) {
+            found.push(number);
+        }
+    }
+    Ok(found)
+}

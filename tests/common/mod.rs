@@ -1,0 +1,24 @@
+//! What the integration tests share: a daemon of their own, processes of known shape, an independent reading of
+//! /proc, and a strict reading of the answers.
+//!
+//! - [`needs`] what a test needs of the machine, [`wait`] bounded waiting
+//! - [`daemon`] the real program, mounted at a temporary directory; [`sources`] the sources it is run with
+//! - [`handle`] one open file, through plain system calls; [`wire`] the answer's bytes, checked one by one
+//! - [`child`] forked processes that die with their test; [`zoo`] such processes in every known shape
+//! - [`identity`] threads with credentials of their own: readers
+//! - [`proc`] the files of /proc; [`expect`] what an answer must say, according to them
+
+// Every test program compiles this module for itself, and uses a part of it.
+#![allow(dead_code)]
+
+pub mod child;
+pub mod daemon;
+pub mod expect;
+pub mod handle;
+pub mod identity;
+pub mod needs;
+pub mod proc;
+pub mod sources;
+pub mod wait;
+pub mod wire;
+pub mod zoo;
