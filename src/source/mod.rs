@@ -8,7 +8,7 @@ pub use procfs::ProcfsSource;
 
 use crate::access::Reader;
 use crate::proc_files::TaskDir;
-use crate::protocol::{DumpStrategy, Groups};
+use crate::protocol::{DumpStrategy, Groups, MESSAGE_LEN};
 use crate::task::TaskRecord;
 use std::sync::Arc;
 use thiserror::Error;
@@ -98,6 +98,28 @@ pub struct Gathered<'a> {
     pub anchor: &'a Anchor,
 }
 
+impl Gathered<'_> {
+    /// Bytes that it takes in a reader's buffer, about.
+    fn len(&self) -> usize {
+        let lists = Groups::VMA | Groups::VMA_STAT | Groups::CMDLINE;
+        typical_len(self.groups - lists) + self.mappings.len() + self.command_line.len() + 8
+    }
+}
+
+/// Bytes that the message of a typical task with these groups takes.
+fn typical_len(groups: Groups) -> usize {
+    let each = [
+        (Groups::BASE, 48),
+        (Groups::CRED, 68),
+        (Groups::VMA, 2_500),
+        (Groups::VMA_STAT, 2_000),
+        (Groups::STAT, 76),
+        (Groups::STATM, 124),
+        (Groups::CMDLINE, 64),
+    ];
+    MESSAGE_LEN + each.iter().filter(|(group, _)| groups.contains(*group)).map(|(_, len)| len).sum::<usize>()
+}
+
 /// What names one task for good.
 #[derive(Clone, Debug)]
 pub enum Anchor {
@@ -105,6 +127,8 @@ pub enum Anchor {
     Directory(Arc<TaskDir>),
     /// Nothing: the task is so small that it is never half sent.
     Number,
+    /// Its number together with the time it began, which the record has.
+    StartTime,
 }
 
 /// Why a source could not begin or go on.

@@ -2,7 +2,7 @@
 
 use crate::access::{Reader, may_see};
 use crate::proc_files::{ProcRoot, StatLine, Status, TaskDir, parse_maps, parse_smaps};
-use crate::protocol::{Groups, MESSAGE_LEN};
+use crate::protocol::Groups;
 use crate::source::{Anchor, Gathered, Selection};
 use crate::task::{Facts, TaskRecord};
 use std::cell::RefCell;
@@ -20,12 +20,6 @@ pub(super) struct Task {
 }
 
 impl Task {
-    /// Bytes that it will take in a reader's buffer, about.
-    pub fn len(&self) -> usize {
-        let payloads = Groups::VMA | Groups::VMA_STAT | Groups::CMDLINE;
-        typical_len(self.has - payloads) + self.mappings.len() + self.command_line.len() + 8
-    }
-
     pub fn gathered(&self) -> Gathered<'_> {
         Gathered {
             record: &self.record,
@@ -36,20 +30,6 @@ impl Task {
             anchor: &self.anchor,
         }
     }
-}
-
-/// Bytes that the message of a typical task with these groups takes.
-pub(super) fn typical_len(groups: Groups) -> usize {
-    let each = [
-        (Groups::BASE, 48),
-        (Groups::CRED, 68),
-        (Groups::VMA, 2_500),
-        (Groups::VMA_STAT, 2_000),
-        (Groups::STAT, 76),
-        (Groups::STATM, 124),
-        (Groups::CMDLINE, 64),
-    ];
-    MESSAGE_LEN + each.iter().filter(|(group, _)| groups.contains(*group)).map(|(_, len)| len).sum::<usize>()
 }
 
 thread_local! {
@@ -185,7 +165,8 @@ fn dumpable(dir: &TaskDir, record: &TaskRecord) -> Facts {
     }
 }
 
-fn read_mappings(text: &mut Vec<u8>, dir: &TaskDir, with_statistics: bool) -> Vec<u8> {
+/// The mappings of a task in the protocol's form, with their statistics if asked for; empty where there are none.
+pub(in crate::source) fn read_mappings(text: &mut Vec<u8>, dir: &TaskDir, with_statistics: bool) -> Vec<u8> {
     let mut list = Vec::new();
     let true_name = |start, end| dir.mapped_file(start, end);
     let (file, parse) =

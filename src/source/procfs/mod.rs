@@ -3,12 +3,14 @@
 mod gather;
 
 use super::deadline_pool::{DeadlinePool, Work};
+use super::typical_len;
 use super::{Anchor, Deadlines, Gathered, Selection, Source, SourceError, Visit, Walk};
 use crate::access::Reader;
 use crate::proc_files::{ProcRoot, Status, TaskDir, decimal};
 use crate::protocol::{DumpStrategy, Groups};
 use crate::task::TaskRecord;
-use gather::{ONE_FILE, Task, gather, gather_by_number, typical_len};
+pub(super) use gather::read_mappings;
+use gather::{ONE_FILE, Task, gather, gather_by_number};
 use nix::errno::Errno;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,9 +21,9 @@ use std::sync::Arc;
 /// asked for too, nor whether a task without memory was dumpable.
 #[derive(Clone, Debug)]
 pub struct ProcfsSource {
-    root: Arc<ProcRoot>,
-    pool: DeadlinePool,
-    deadlines: Deadlines,
+    pub(super) root: Arc<ProcRoot>,
+    pub(super) pool: DeadlinePool,
+    pub(super) deadlines: Deadlines,
 }
 
 impl ProcfsSource {
@@ -146,7 +148,8 @@ impl Walk for ProcfsWalk {
             let mut shown = 0;
             for task in self.gather_all(&reader_of_all, room, &ids) {
                 if let Some(task) = task {
-                    let visit = visit(&task.gathered());
+                    let task = task.gathered();
+                    let visit = visit(&task);
                     self.learn(task.len());
                     if visit == Visit::Full {
                         return Ok(());

@@ -1,0 +1,202 @@
+//! The fast source: BPF programs that write records of tasks straight into memory this process maps.
+
+mod gather;
+mod programs;
+mod slots;
+
+use super::procfs::ProcfsSource;
+use super::{Anchor, Deadlines, Gathered, Selection, Source, SourceError, Visit, Walk};
+use crate::access::{Reader, may_see};
+use crate::proc_files::ProcRoot;
+use crate::protocol::{DumpStrategy, Groups};
+use crate::task::TaskRecord;
+use gather::Memory;
+use programs::{Ask, Mode, Outcome, Programs};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+pub use programs::LoadError;
+
+/// Tasks from BPF programs; memory that they cannot read (command lines, statistics of mappings) as the /proc source
+/// reads it, under the same deadlines.
+#[derive(Clone)]
+pub struct BpfSource {
+    programs: Arc<Programs>,
+    procfs: ProcfsSource,
+}
+
+impl BpfSource {
+    /// Loads the programs.
+    ///
+    /// # Errors
+    /// [`LoadError`] where the kernel does not take them, or this process may not load any.
+    pub fn load(proc_root: Arc<ProcRoot>, deadlines: Deadlines) -> Result<BpfSource, LoadError> {
+        Ok(BpfSource {
+            programs: Arc::new(Programs::load()?),
+            procfs: ProcfsSource::new(proc_root, deadlines),
+        })
+    }
+
+    /// The records of these tasks, those of them that are there.
+    fn records(&self, reader: &Reader, ask: Ask, ids: &[u32]) -> Result<Vec<TaskRecord>, SourceError> {
+        let mut slot = self.programs.slot();
+        let answer = self.programs.tasks(&mut slot, reader, ask, ids)?;
+        Ok(slot.records(answer.count).iter().filter(|record| record.base.pid != 0).copied().collect())
+    }
+
+    fn list(&self, reader: &Reader, mode: Mode, target: u32) -> Result<VecDeque<u32>, SourceError> {
+        let mut slot = self.programs.slot();
+        let answer = self.programs.ask(&mut slot, reader, Ask { mode, target, ..Ask::default() })?;
+        match answer.outcome {
+            Outcome::Finished => Ok(slot.list(answer.count).iter().copied().collect()),
+            Outcome::NoTarget => Err(SourceError::NoSuchTask),
+            _ => self.procfs.list(target, mode == Mode::Children),
+        }
+    }
+}
+
+impl Source for BpfSource {
+    fn name(&self) -> &'static str {
+        "bpf"
+    }
+
+    fn start(&self, reader: &Reader, selection: Selection) -> Result<Box<dyn Walk>, SourceError> {
+        let pid = selection.pid;
+        let mut listed = VecDeque::new();
+        let mut numbers = None;
+        match selection.strategy {
+            DumpStrategy::All | DumpStrategy::AllThreads => numbers = Some(1),
+            strategy => {
+                let found = self.records(reader, Ask::default(), &[pid])?;
+                let target = found.first().ok_or(SourceError::NoSuchTask)?;
+                // Nothing of a task that the reader may not see tells it that the task has children or threads.
+                listed = match strategy {
+                    _ if !may_see(reader, target) => VecDeque::new(),
+                    DumpStrategy::Children => self.list(reader, Mode::Children, pid)?,
+                    DumpStrategy::Thread => self.list(reader, Mode::Threads, pid)?,
+                    _ => VecDeque::from([pid]),
+                };
+            }
+        }
+        Ok(Box::new(BpfWalk {
+            source: self.clone(),
+            selection,
+            listed,
+            numbers,
+            average: super::typical_len(selection.groups),
+        }))
+    }
+}
+
+struct BpfWalk {
+    source: BpfSource,
+    selection: Selection,
+    /// Tasks that come next, by number.
+    listed: VecDeque<u32>,
+    /// After those, the processes from this number on.
+    numbers: Option<u32>,
+    average: usize,
+}
+
+impl Walk for BpfWalk {
+    fn next(
+        &mut self,
+        reader: &Reader,
+        room: usize,
+        visit: &mut dyn FnMut(&Gathered) -> Visit,
+    ) -> Result<(), SourceError> {
+        let source = self.source.clone();
+        let mut slot = source.programs.slot();
+        let mut left = room;
+        while left > 0 {
+            let limit = left.div_ceil(self.average).max(1);
+            let ask = Ask { groups: self.selection.groups, limit, per_thread: self.selection.per_thread(), ..Ask::default() };
+            let from_list = !self.listed.is_empty();
+            let answer = if from_list {
+                let ids: Vec<u32> = self.listed.iter().take(limit).copied().collect();
+                source.programs.tasks(&mut slot, reader, ask, &ids)?
+            } else {
+                let Some(first) = self.numbers else { return Ok(()) };
+                let ask = Ask { mode: Mode::Processes, first, ..ask };
+                source.programs.ask(&mut slot, reader, ask)?
+            };
+            if answer.outcome == Outcome::TooLarge {
+                self.listed = source.list(reader, Mode::Threads, answer.next).unwrap_or_default();
+                self.numbers = answer.next.checked_add(1);
+                continue;
+            }
+            let records = slot.records(answer.count);
+            let shown = self.show(&source, reader, records, &mut left, visit);
+            if from_list {
+                self.listed.drain(..shown);
+            } else {
+                self.numbers = match answer.outcome {
+                    Outcome::Finished => None,
+                    _ => Some(answer.next),
+                };
+            }
+            if shown < records.len() {
+                if !from_list {
+                    self.turn_back(&records[shown..]);
+                }
+                return Ok(());
+            }
+            if left < self.average / 2 {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn still_visible(&self, reader: &Reader, task: &TaskRecord, _anchor: &Anchor) -> bool {
+        let now = self.source.records(reader, Ask::default(), &[task.base.pid]);
+        now.is_ok_and(|now| now.iter().any(|now| now.start_time == task.start_time && may_see(reader, now)))
+    }
+}
+
+impl BpfWalk {
+    /// Visits these records; gives how many were dealt with.
+    fn show(
+        &mut self,
+        source: &BpfSource,
+        reader: &Reader,
+        records: &[TaskRecord],
+        left: &mut usize,
+        visit: &mut dyn FnMut(&Gathered) -> Visit,
+    ) -> usize {
+        let groups = self.selection.groups;
+        let heavy = groups.intersects(Groups::VMA | Groups::CMDLINE);
+        let mut memory = heavy.then(|| Memory::gather(source, reader, self.selection, records));
+        for (at, record) in records.iter().enumerate() {
+            if record.base.pid == 0 || !may_see(reader, record) {
+                continue;
+            }
+            let Some(task) = gather::task(record, groups, memory.as_mut(), at) else { continue };
+            let outcome = visit(&task);
+            self.average = ((self.average * 63 + task.len()) / 64).max(super::typical_len(groups) / 2);
+            if outcome == Visit::Full {
+                return at;
+            }
+            *left = left.saturating_sub(task.len());
+            if outcome == Visit::Last {
+                *left = 0;
+                return at + 1;
+            }
+        }
+        records.len()
+    }
+
+    /// Makes these records, which were not shown, come again.
+    fn turn_back(&mut self, rest: &[TaskRecord]) {
+        let Some(first) = rest.first() else { return };
+        let (pid, tgid) = (first.base.pid, first.base.tgid);
+        if pid == tgid {
+            self.numbers = Some(pid);
+        } else {
+            // In the middle of a process: its other threads first, as they were listed.
+            let threads = rest.iter().map(|record| record.base);
+            self.listed = threads.take_while(|base| base.tgid == tgid).map(|base| base.pid).collect();
+            self.numbers = tgid.checked_add(1);
+        }
+    }
+}
