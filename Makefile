@@ -65,7 +65,7 @@ deps: ## Install the system packages that are missing (Debian and its kin; elsew
 		as_root=(sudo)
 	fi
 	apt() {
-		"$${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 "$$@"
+		"$${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 "$$@"
 	}
 	if ! apt update || ! apt install --no-install-recommends "$${missing[@]}"; then
 		echo "deps: apt-get failed, see above (SKIP_DEPS=1 goes on without)" >&2

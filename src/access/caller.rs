@@ -19,6 +19,8 @@ pub struct Reader {
     pub effective: u64,
     /// Inode number of the reader's user namespace.
     pub user_ns: u64,
+    /// The filesystem ids are not the thread's own, so that its capabilities do not count.
+    pub borrowed_ids: bool,
 }
 
 /// Why a reader's identity could not be established.
@@ -57,8 +59,9 @@ impl Reader {
             return Err(CallerError::ForeignNamespace(tid));
         }
         let reader = Self::of(&dir, own.user).ok_or(CallerError::Invisible)?;
-        let same = reader.fsuid == fsuid && reader.fsgid == fsgid;
-        Ok(Reader { fsuid, fsgid, effective: if same { reader.effective } else { 0 }, ..reader })
+        let borrowed_ids = reader.fsuid != fsuid || reader.fsgid != fsgid;
+        let effective = if borrowed_ids { 0 } else { reader.effective };
+        Ok(Reader { fsuid, fsgid, effective, borrowed_ids, ..reader })
     }
 
     /// The calling thread itself: for dumps made in this very process.
@@ -77,6 +80,7 @@ impl Reader {
             fsgid: status.credentials.fsgid,
             effective: status.credentials.effective.into(),
             user_ns,
+            borrowed_ids: false,
         })
     }
 

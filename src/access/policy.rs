@@ -15,7 +15,8 @@ pub fn may_see(reader: &Reader, task: &TaskRecord) -> bool {
     if facts.contains(Facts::SAME_THREAD_GROUP) {
         return true;
     }
-    let over_task = facts.contains(Facts::PTRACE_OVER_TASK);
+    let over_task = facts.contains(Facts::PTRACE_OVER_TASK) && !reader.borrowed_ids;
+    let over_memory = facts.contains(Facts::PTRACE_OVER_MEMORY) && !reader.borrowed_ids;
     if !over_task && !ids_match(reader, task) {
         return false;
     }
@@ -95,6 +96,8 @@ mod tests {
             ("root with all but ptrace, full-capability task", reader(0, 0, ALL & !PTRACE),
                 task([0; 3], [0; 3], ALL, plain), false),
             ("root without capabilities, bare root task", reader(0, 0, 0), task([0; 3], [0; 3], 0, plain), true),
+            ("borrowed ids take the capabilities away", Reader { borrowed_ids: true, ..reader(1, 1, PTRACE) },
+                task([0; 3], [0; 3], ALL, over_both), false),
             ("memory capability alone does not match ids", reader(1, 1, PTRACE),
                 task([0; 3], [0; 3], 0, plain | Facts::PTRACE_OVER_MEMORY), false),
         ];

@@ -6,11 +6,14 @@ mod json;
 mod mount;
 mod table;
 
+use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use task_diag::proc_files::ProcRoot;
+#[cfg(feature = "bpf")]
+use task_diag::source::BpfSource;
 use task_diag::source::{Deadlines, ProcfsSource, Source};
 
 /// Attributes of many processes in one binary read.
@@ -67,6 +70,8 @@ enum SourceChoice {
     /// The best that this kernel offers
     #[default]
     Auto,
+    /// BPF programs
+    Bpf,
     /// Files of /proc
     Procfs,
 }
@@ -95,12 +100,24 @@ fn open_source(
     choice: SourceChoice,
     deadlines: Deadlines,
 ) -> anyhow::Result<(Arc<dyn Source>, Arc<ProcRoot>)> {
-    use anyhow::Context;
     let proc_root = Arc::new(ProcRoot::open("/proc").context("cannot open /proc; is it mounted?")?);
+    let procfs = || Arc::new(ProcfsSource::new(proc_root.clone(), deadlines));
     let source: Arc<dyn Source> = match choice {
-        SourceChoice::Auto | SourceChoice::Procfs => {
-            Arc::new(ProcfsSource::new(proc_root.clone(), deadlines))
-        }
+        SourceChoice::Procfs => procfs(),
+        #[cfg(feature = "bpf")]
+        SourceChoice::Bpf => Arc::new(BpfSource::load(proc_root.clone(), deadlines)?),
+        #[cfg(not(feature = "bpf"))]
+        SourceChoice::Bpf => anyhow::bail!("this program was built without the BPF source"),
+        #[cfg(feature = "bpf")]
+        SourceChoice::Auto => match BpfSource::load(proc_root.clone(), deadlines) {
+            Ok(source) => Arc::new(source),
+            Err(why) => {
+                log::warn!("source procfs, which is slower, because {why}");
+                procfs()
+            }
+        },
+        #[cfg(not(feature = "bpf"))]
+        SourceChoice::Auto => procfs(),
     };
     Ok((source, proc_root))
 }

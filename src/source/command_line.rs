@@ -36,7 +36,11 @@ fn read_memory(pid: u32, start: u64, len: usize) -> nix::Result<Vec<u8>> {
     let mut done = 0;
     while done < len {
         let remote = RemoteIoVec { base: start as usize + done, len: len - done };
-        match process_vm_readv(Pid::from_raw(pid as i32), &mut [IoSliceMut::new(&mut bytes[done..])], &[remote]) {
+        match process_vm_readv(
+            Pid::from_raw(pid as i32),
+            &mut [IoSliceMut::new(&mut bytes[done..])],
+            &[remote],
+        ) {
             Ok(0) => break,
             Ok(n) => done += n,
             Err(Errno::EINTR) => {}

@@ -1,8 +1,14 @@
 //! Where tasks come from: one trait, and the ways to fill it that kernels offer.
 
+#[cfg(feature = "bpf")]
+mod bpf;
+#[cfg(feature = "bpf")]
+mod command_line;
 mod deadline_pool;
 mod procfs;
 
+#[cfg(feature = "bpf")]
+pub use bpf::{BpfSource, LoadError};
 pub use deadline_pool::Deadlines;
 pub use procfs::ProcfsSource;
 
@@ -140,6 +146,12 @@ pub enum SourceError {
     /// The proc filesystem cannot be read at all.
     #[error("cannot list the processes: {0}; is /proc mounted, and may this process read it?")]
     Unreadable(#[source] nix::Error),
+    /// The reading thread is gone, or not where the source can see it.
+    #[error("the reading thread is not to be found")]
+    ReaderGone,
+    /// A BPF program could not be run.
+    #[error("{0}")]
+    Program(#[source] std::io::Error),
 }
 
 impl SourceError {
@@ -147,7 +159,8 @@ impl SourceError {
     pub fn to_errno(&self) -> i32 {
         match self {
             SourceError::NoSuchTask => libc::ESRCH,
-            SourceError::Unreadable(_) => libc::EIO,
+            SourceError::ReaderGone => libc::EACCES,
+            SourceError::Unreadable(_) | SourceError::Program(_) => libc::EIO,
         }
     }
 }

@@ -43,12 +43,12 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts one, and waits until it serves.
+    /// Starts one, and waits until it serves. It is patient: no test fails because the machine is slow.
     pub fn start(source: &Source) -> Daemon {
-        Self::start_with(source, &[])
+        Self::start_with(source, &["--target-deadline", "100000", "--read-deadline", "100000"])
     }
 
-    /// As [`Daemon::start`], with more arguments.
+    /// As [`Daemon::start`], with these arguments alone.
     pub fn start_with(source: &Source, arguments: &[&str]) -> Daemon {
         let place = TempDir::new().unwrap();
         Self::start_at(place, program().arg("--source").arg(source.name).args(arguments))

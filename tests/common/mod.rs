@@ -5,6 +5,7 @@
 //! - [`daemon`] the real program, mounted at a temporary directory; [`sources`] the sources it is run with
 //! - [`handle`] one open file, through plain system calls; [`wire`] the answer's bytes, checked one by one
 //! - [`child`] forked processes that die with their test; [`zoo`] such processes in every known shape
+//! - [`doors`] every way to get at the bytes of an open file
 //! - [`identity`] threads with credentials of their own: readers
 //! - [`proc`] the files of /proc; [`expect`] what an answer must say, according to them
 
@@ -13,6 +14,7 @@
 
 pub mod child;
 pub mod daemon;
+pub mod doors;
 pub mod expect;
 pub mod handle;
 pub mod identity;

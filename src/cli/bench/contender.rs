@@ -76,7 +76,7 @@ pub fn all(path: Option<&Path>, direct: bool, buffer: usize) -> anyhow::Result<V
     Ok(found)
 }
 
-const SOURCES: [&str; 1] = ["procfs"];
+const SOURCES: &[&str] = if cfg!(feature = "bpf") { &["bpf", "procfs"] } else { &["procfs"] };
 
 /// A daemon in a directory of its own.
 struct Mount {

@@ -110,7 +110,12 @@ impl Walk for BpfWalk {
         let mut left = room;
         while left > 0 {
             let limit = left.div_ceil(self.average).max(1);
-            let ask = Ask { groups: self.selection.groups, limit, per_thread: self.selection.per_thread(), ..Ask::default() };
+            let ask = Ask {
+                groups: self.selection.groups,
+                limit,
+                per_thread: self.selection.per_thread(),
+                ..Ask::default()
+            };
             let from_list = !self.listed.is_empty();
             let answer = if from_list {
                 let ids: Vec<u32> = self.listed.iter().take(limit).copied().collect();

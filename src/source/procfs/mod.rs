@@ -9,6 +9,7 @@ use crate::access::Reader;
 use crate::proc_files::{ProcRoot, Status, TaskDir, decimal};
 use crate::protocol::{DumpStrategy, Groups};
 use crate::task::TaskRecord;
+#[cfg(feature = "bpf")]
 pub(super) use gather::read_mappings;
 use gather::{ONE_FILE, Task, gather, gather_by_number};
 use nix::errno::Errno;
@@ -58,6 +59,17 @@ impl ProcfsSource {
             before = Some(pids);
         }
         Ok(before.unwrap_or_default())
+    }
+
+    /// The threads of the process that `pid` is of, or the children of the very thread `pid`.
+    ///
+    /// # Errors
+    /// [`SourceError::NoSuchTask`].
+    #[cfg(feature = "bpf")]
+    pub(super) fn list(&self, pid: u32, children: bool) -> Result<VecDeque<u32>, SourceError> {
+        let dir = self.root.task(pid).map_err(|_| SourceError::NoSuchTask)?;
+        let ids = if children { Self::children(&dir, pid) } else { dir.threads() };
+        ids.map(VecDeque::from).map_err(|_| SourceError::NoSuchTask)
     }
 
     /// Nothing of a task that the reader may not see tells it that the task has children or threads.

@@ -1,5 +1,6 @@
 //! Processes of known shape. They stand still once they are made, so that two looks at one see the same.
 
+pub mod farm;
 pub mod lives;
 pub mod memory;
 pub mod names;

@@ -26,8 +26,9 @@ pub fn all() -> Vec<Animal> {
     ]
 }
 
+/// A process of anyone's.
 #[track_caller]
-fn of(name: &'static str, identity: Identity, dumpable: bool) -> Animal {
+pub fn of(name: &'static str, identity: Identity, dumpable: bool) -> Animal {
     let child = Child::start(0, |inside| {
         inside.must(identity.assume());
         inside.set_dumpable(dumpable);

@@ -1,0 +1,25 @@
+//! Compiles the BPF programs and makes their skeletons.
+
+fn main() {
+    println!("cargo:rerun-if-changed=src/source/bpf");
+    #[cfg(feature = "bpf")]
+    compile();
+}
+
+#[cfg(feature = "bpf")]
+fn compile() {
+    let out = std::path::PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    for name in ["tasks", "mappings"] {
+        let built = libbpf_cargo::SkeletonBuilder::new()
+            .source(format!("src/source/bpf/{name}.bpf.c"))
+            .clang_args(["-mcpu=v3", "-Wall", "-Wno-unused-function", "-Wno-missing-declarations"])
+            .build_and_generate(out.join(format!("{name}.skel.rs")));
+        if let Err(e) = built {
+            panic!(
+                "cannot compile {name}.bpf.c: {e:#}\n\
+                 The BPF source needs clang, libelf-dev and zlib1g-dev (`make deps` installs them); \
+                 without them build with --no-default-features."
+            );
+        }
+    }
+}

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
+/* What the programs share with the driver (driver.rs); `task_record` is task.rs's TaskRecord. */
+#pragma once
+
+struct task_record {
+    u64 start_time;
+    struct {
+        u32 tgid, pid, ppid, tpid, sid, pgid;
+        u8 state;
+        u8 comm[16];
+        u8 padding[3];
+    } base;
+    u32 facts;
+    struct {
+        u32 inheritable[2], permitted[2], effective[2], bounding[2];
+        u32 uid, euid, suid, fsuid, gid, egid, sgid, fsgid;
+    } credentials;
+    struct {
+        u64 minflt, cminflt, majflt, cmajflt, utime, stime, cutime, cstime;
+        u32 threads, padding;
+    } stat;
+    struct {
+        u64 anon, file, shmem, total_vm, total_rss, hiwater_vm, hiwater_rss, text, lib, swap, ptes, locked_vm,
+            pinned_vm, data_vm, stack_vm;
+    } statm;
+    u64 arguments[4];
+};
+_Static_assert(sizeof(struct task_record) == 344, "task.rs");
+
+enum facts {
+    HAS_MEMORY = 1 << 0,
+    DUMPABLE_KNOWN = 1 << 1,
+    DUMPABLE = 1 << 2,
+    SAME_USER_NS = 1 << 3,
+    PTRACE_OVER_TASK = 1 << 4,
+    PTRACE_OVER_MEMORY = 1 << 5,
+    SAME_THREAD_GROUP = 1 << 6,
+    KERNEL_THREAD = 1 << 7,
+};
+
+/* Bits of request.groups: the protocol's attribute numbers. */
+enum groups { STAT = 1 << 4, ARGUMENTS = 1 << 5, STATM = 1 << 6 };
+
+enum mode {
+    PROCESSES, /* processes numbered first..=last, ascending */
+    TASKS,     /* the tasks listed in slot.ids; one that is absent leaves a record with pid 0 */
+    THREADS,   /* fills slot.list with the thread ids of `target`'s process in order of creation */
+    CHILDREN,  /* fills slot.list with the ids of the children of the very task `target` in order of birth */
+};
+enum options {
+    WITH_THREADS = 1 << 0, /* PROCESSES: after each process's leader its other threads */
+    THREAD_STAT = 1 << 1,  /* STAT of the single thread, not the whole process */
+};
+enum outcome {
+    FINISHED,  /* nothing of the range is left */
+    MORE,      /* the slot is full: go on with first = next */
+    TOO_LARGE, /* process `next` has more threads than the slot holds (or the list does not fit) */
+    NO_READER, /* the reader's thread is not there */
+    NO_TARGET, /* the target is not there */
+    UNSTABLE,  /* the list changed under us again and again */
+};
+
+struct request {
+    /* in */
+    u32 mode, slot, reader, groups, options, first, last, target, limit;
+    /* out */
+    u32 outcome, count, next;
+};
+
+#define IDS 4096
+#define RECORDS 3000
+struct slot {
+    u32 reader_user_ns, reader_pid_ns; /* inode numbers */
+    struct task_record reader;
+    u32 ids[IDS];
+    union {
+        struct task_record records[RECORDS];
+        u32 list[RECORDS * sizeof(struct task_record) / sizeof(u32)];
+    };
+};

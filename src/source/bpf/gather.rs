@@ -1,0 +1,341 @@
+//! What stands in tasks' memory and mapping trees, for a batch of records.
+
+use super::BpfSource;
+use super::programs::{Ask, Mapping, MappingSlot, TARGETS, TargetState};
+use crate::access::{Reader, may_see};
+use crate::proc_files::{ProcRoot, page_size};
+use crate::protocol::{EncodeError, Groups, VmFlags, VmaFields, push_vma};
+use crate::source::command_line::read_command_line;
+use crate::source::deadline_pool::Work;
+use crate::source::procfs::read_mappings;
+use crate::source::{Anchor, Gathered, Selection};
+use crate::task::{Facts, TaskRecord};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// The memory groups of a batch, by the places of its records.
+pub(super) struct Memory {
+    entries: Vec<Entry>,
+    /// Mapping records in the protocol's form, of many tasks.
+    lists: [Vec<u8>; 2],
+}
+
+#[derive(Default)]
+struct Entry {
+    /// Judged again after all was gathered, and still to be shown.
+    visible: bool,
+    mappings: Mappings,
+    command_line: Option<Vec<u8>>,
+    missing: Groups,
+}
+
+#[derive(Default)]
+enum Mappings {
+    #[default]
+    None,
+    /// In one of the lists.
+    Listed(usize, Range<usize>),
+    Own(Vec<u8>),
+    /// The program could not tell: to be asked of /proc.
+    AskProc,
+}
+
+/// The task of one record; `None` if it must not be shown any more.
+pub(super) fn task<'a>(
+    record: &'a TaskRecord,
+    asked: Groups,
+    memory: Option<&'a Memory>,
+    at: usize,
+) -> Option<Gathered<'a>> {
+    let mut groups = asked & (Groups::BASE | Groups::CRED | Groups::STAT);
+    if record.facts().contains(Facts::HAS_MEMORY) {
+        groups |= asked & Groups::STATM;
+    }
+    let mut task = Gathered {
+        record,
+        groups,
+        mappings: &[],
+        command_line: &[],
+        missing: Groups::empty(),
+        anchor: &Anchor::StartTime,
+    };
+    if let Some(memory) = memory {
+        let entry = &memory.entries[at];
+        if !entry.visible {
+            return None;
+        }
+        task.mappings = match &entry.mappings {
+            Mappings::Listed(list, range) => &memory.lists[*list][range.clone()],
+            Mappings::Own(list) => list,
+            Mappings::None | Mappings::AskProc => &[],
+        };
+        task.groups.set(Groups::VMA, !task.mappings.is_empty());
+        task.groups.set(Groups::CMDLINE, entry.command_line.is_some());
+        task.command_line = entry.command_line.as_deref().unwrap_or_default();
+        task.missing = entry.missing;
+    }
+    Some(task)
+}
+
+impl Memory {
+    /// Gathers for those of `records` that `reader` may see, then judges them again.
+    pub fn gather(
+        source: &BpfSource,
+        reader: &Reader,
+        selection: Selection,
+        records: &[TaskRecord],
+    ) -> Memory {
+        let shown: Vec<usize> = (0..records.len())
+            .filter(|at| records[*at].base.pid != 0 && may_see(reader, &records[*at]))
+            .collect();
+        let mut memory =
+            Memory { entries: records.iter().map(|_| Entry::default()).collect(), lists: Default::default() };
+        shown.iter().for_each(|at| memory.entries[*at].visible = true);
+        let owners: Vec<usize> =
+            shown.into_iter().filter(|at| records[*at].facts().contains(Facts::HAS_MEMORY)).collect();
+        if selection.groups.contains(Groups::VMA) {
+            let base = |at: &usize| records[*at].base;
+            let mapped: Vec<usize> = owners
+                .iter()
+                .copied()
+                .filter(|at| selection.wants_mappings(base(at).pid, base(at).tgid))
+                .collect();
+            if selection.groups.contains(Groups::VMA_STAT) {
+                mapped.iter().for_each(|at| memory.entries[*at].mappings = Mappings::AskProc);
+            } else {
+                memory.map(source, reader, records, &mapped);
+            }
+        }
+        memory.read(source, selection, records, &owners);
+        memory.judge_again(source, reader, selection, records, &owners);
+        memory
+    }
+
+    /// Mappings from the program, on two cores.
+    fn map(&mut self, source: &BpfSource, reader: &Reader, records: &[TaskRecord], mapped: &[usize]) {
+        let (left, right) = mapped.split_at(mapped.len() / 2);
+        let list = |part: &[usize]| list_mappings(source, reader, records, part);
+        // Below that, waking another core takes longer than the work.
+        let halves = match left.len() {
+            0..8 => [list(mapped), Listed::default()],
+            _ => rayon::join(|| list(left), || list(right)).into(),
+        };
+        for (half, listed) in halves.into_iter().enumerate() {
+            self.lists[half] = listed.bytes;
+            for (at, range) in listed.ranges {
+                self.entries[at].mappings =
+                    range.map_or(Mappings::AskProc, |range| Mappings::Listed(half, range));
+            }
+        }
+    }
+
+    /// What only reading can tell, under deadlines.
+    fn read(&mut self, source: &BpfSource, selection: Selection, records: &[TaskRecord], owners: &[usize]) {
+        let statistics = selection.groups.contains(Groups::VMA_STAT);
+        let command_lines = selection.groups.contains(Groups::CMDLINE);
+        let asks = |at: &&usize| command_lines || matches!(self.entries[**at].mappings, Mappings::AskProc);
+        let places: Vec<usize> = owners.iter().filter(asks).copied().collect();
+        let item = |at: &usize| Item {
+            root: source.procfs.root.clone(),
+            pid: records[*at].base.pid,
+            tgid: records[*at].base.tgid,
+            mappings: matches!(self.entries[*at].mappings, Mappings::AskProc).then_some(statistics),
+            arguments: command_lines.then_some(records[*at].arguments),
+        };
+        let items: Vec<Item> = places.iter().map(item).collect();
+        if items.is_empty() {
+            return;
+        }
+        let results = source.procfs.pool.run(items, source.procfs.deadlines);
+        for (at, result) in places.into_iter().zip(results) {
+            let entry = &mut self.entries[at];
+            let asked_proc = matches!(entry.mappings, Mappings::AskProc);
+            match result {
+                Some((mappings, command_line)) => {
+                    if asked_proc {
+                        entry.mappings = Mappings::Own(mappings);
+                    }
+                    entry.command_line = command_line;
+                }
+                None => {
+                    let lost = [
+                        (asked_proc, Groups::VMA),
+                        (asked_proc && statistics, Groups::VMA_STAT),
+                        (command_lines, Groups::CMDLINE),
+                    ];
+                    entry.missing = lost.iter().filter(|(lost, _)| *lost).map(|(_, group)| *group).collect();
+                }
+            }
+        }
+    }
+
+    /// What was gathered counts only if the task is still the one that was judged, with the same program and rights.
+    fn judge_again(
+        &mut self,
+        source: &BpfSource,
+        reader: &Reader,
+        selection: Selection,
+        records: &[TaskRecord],
+        owners: &[usize],
+    ) {
+        let groups = selection.groups & Groups::CMDLINE;
+        let ids: Vec<u32> = owners.iter().map(|at| records[*at].base.pid).collect();
+        let mut slot = source.programs.slot();
+        let mut done = 0;
+        while done < ids.len() {
+            let ask = Ask { groups, ..Ask::default() };
+            let count = match source.programs.tasks(&mut slot, reader, ask, &ids[done..]) {
+                Ok(answer) => answer.count as usize,
+                Err(_) => 0,
+            };
+            if count == 0 {
+                owners[done..].iter().for_each(|at| self.entries[*at].visible = false);
+                return;
+            }
+            for (now, at) in slot.records(count as u32).iter().zip(&owners[done..]) {
+                let before = &records[*at];
+                let entry = &mut self.entries[*at];
+                entry.visible =
+                    now.base.pid != 0 && now.start_time == before.start_time && may_see(reader, now);
+                if now.arguments != before.arguments {
+                    // It runs another program by now, and what was read may be of either.
+                    entry.command_line = None;
+                }
+            }
+            done += count;
+        }
+    }
+}
+
+#[derive(Default)]
+struct Listed {
+    bytes: Vec<u8>,
+    /// Where in `bytes` the list of each record's task stands; `None` where the program could not tell.
+    ranges: Vec<(usize, Option<Range<usize>>)>,
+}
+
+fn list_mappings(source: &BpfSource, reader: &Reader, records: &[TaskRecord], part: &[usize]) -> Listed {
+    let mut listed = Listed::default();
+    let mut slot = source.programs.mapping_slot();
+    let mut rest = part;
+    let mut resume = 0;
+    let mut begin = 0;
+    while let Some(first) = rest.first() {
+        let count = rest.len().min(TARGETS);
+        for (target, at) in slot.targets.iter_mut().zip(rest) {
+            target.id = records[*at].base.pid;
+        }
+        let done = match source.programs.mappings(&mut slot, reader, count, resume) {
+            Ok(answer) if answer.done > 0 => {
+                resume = answer.resume;
+                answer.done as usize
+            }
+            Ok(_) | Err(_) => {
+                listed.ranges.extend(rest.iter().map(|at| (*at, None)));
+                return listed;
+            }
+        };
+        for (at, target) in rest[..done].iter().zip(&slot.targets) {
+            let whole = target.start_time == records[*at].start_time
+                && matches!(target.state(), TargetState::Complete | TargetState::Partial)
+                && push_all(&mut listed.bytes, &slot, slot.mappings(target));
+            if target.state() == TargetState::Partial && whole {
+                // The last of this answer: the next one goes on with it.
+                continue;
+            }
+            let gone = matches!(target.state(), TargetState::NoMemory | TargetState::Absent);
+            listed.ranges.push((*at, (whole || gone).then(|| begin..listed.bytes.len())));
+            if !whole {
+                listed.bytes.truncate(begin);
+                if let Some((_, Some(range))) = listed.ranges.last_mut() {
+                    *range = begin..begin;
+                }
+            }
+            begin = listed.bytes.len();
+        }
+        let unfinished = resume != 0 && listed.ranges.last().is_none_or(|(at, _)| at != &rest[done - 1]);
+        rest = &rest[if unfinished { done - 1 } else { done }..];
+        if !unfinished {
+            resume = 0;
+        }
+        let _ = first;
+    }
+    listed
+}
+
+/// Appends these mappings; false where one has no name that could be made.
+fn push_all(out: &mut Vec<u8>, slot: &MappingSlot, mappings: &[Mapping]) -> bool {
+    mappings.iter().all(|mapping| !mapping.is_unresolved() && push(out, slot, mapping).is_ok())
+}
+
+fn push(out: &mut Vec<u8>, slot: &MappingSlot, mapping: &Mapping) -> Result<(), EncodeError> {
+    let fields = VmaFields {
+        start: mapping.start,
+        end: mapping.end,
+        flags: flags(mapping.flags),
+        pgoff: mapping.offset,
+        major: mapping.device >> 20,
+        minor: mapping.device & 0xf_ffff,
+        inode: mapping.inode,
+        generation: mapping.generation,
+    };
+    push_vma(out, &fields, None, slot.name(mapping))
+}
+
+/// The protocol's flags of the kernel's `vm_flags`, whose bits stand where they have stood since before BPF.
+fn flags(kernel: u64) -> VmFlags {
+    // READ to GROWSDOWN are the same; from there on the kernel's bits lie one or two places higher.
+    const HIGHER: [(u32, VmFlags); 19] = [
+        (10, VmFlags::PFNMAP),
+        (11, VmFlags::DENYWRITE),
+        (13, VmFlags::LOCKED),
+        (14, VmFlags::IO),
+        (15, VmFlags::SEQ_READ),
+        (16, VmFlags::RAND_READ),
+        (17, VmFlags::DONTCOPY),
+        (18, VmFlags::DONTEXPAND),
+        (20, VmFlags::ACCOUNT),
+        (21, VmFlags::NORESERVE),
+        (22, VmFlags::HUGETLB),
+        (24, VmFlags::ARCH_1),
+        (26, VmFlags::DONTDUMP),
+        (27, VmFlags::SOFTDIRTY),
+        (28, VmFlags::MIXEDMAP),
+        (29, VmFlags::HUGEPAGE),
+        (30, VmFlags::NOHUGEPAGE),
+        (31, VmFlags::MERGEABLE),
+        (63, VmFlags::empty()),
+    ];
+    let low = VmFlags::from_bits_truncate(kernel & 0x1ff);
+    HIGHER.iter().filter(|(bit, _)| kernel >> bit & 1 != 0).fold(low, |all, (_, flag)| all | *flag)
+}
+
+struct Item {
+    root: Arc<ProcRoot>,
+    pid: u32,
+    tgid: u32,
+    /// Mappings are wanted; true with statistics.
+    mappings: Option<bool>,
+    arguments: Option<[u64; 4]>,
+}
+
+impl Work for Item {
+    type Output = (Vec<u8>, Option<Vec<u8>>);
+
+    fn target(&self) -> Option<u32> {
+        Some(self.tgid)
+    }
+
+    fn run(&self) -> Self::Output {
+        let dir = || self.root.task(self.pid).ok();
+        let mut text = Vec::new();
+        let mappings =
+            self.mappings.and_then(|statistics| Some(read_mappings(&mut text, &dir()?, statistics)));
+        let command_line = self.arguments.and_then(|area| {
+            read_command_line(self.pid, area, page_size() as usize)
+                .ok()
+                .or_else(|| dir()?.read("cmdline", &mut text).ok().map(<[u8]>::to_vec))
+        });
+        (mappings.unwrap_or_default(), command_line)
+    }
+}

@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
+/* The few kernel types that the programs read: only the fields used, found by name at load time (CO-RE). */
+#pragma once
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+typedef int s32;
+typedef long long s64;
+typedef u8 __u8;
+typedef u16 __u16;
+typedef u32 __u32;
+typedef u64 __u64;
+typedef short __s16;
+typedef s32 __s32;
+typedef s64 __s64;
+typedef u16 __be16;
+typedef u32 __be32;
+typedef u32 __wsum;
+typedef _Bool bool;
+enum { BPF_MAP_TYPE_ARRAY = 2, BPF_MAP_TYPE_PERCPU_ARRAY = 6, BPF_F_MMAPABLE = 1 << 10 };
+
+struct bpf_iter_num {
+    u64 opaque[1];
+} __attribute__((aligned(8)));
+
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct list_head {
+    struct list_head *next, *prev;
+};
+struct hlist_node {
+    struct hlist_node *next, **pprev;
+};
+struct hlist_head {
+    struct hlist_node *first;
+};
+struct timespec64 {
+    s64 tv_sec;
+};
+
+struct xa_node {
+    unsigned char shift;
+    void *slots[64];
+};
+struct xarray {
+    void *xa_head;
+};
+struct idr {
+    struct xarray idr_rt;
+};
+
+/* kuid_t and kgid_t */
+struct kernel_id {
+    u32 val;
+};
+struct ns_common {
+    unsigned int inum;
+};
+struct user_namespace {
+    struct user_namespace *parent;
+    int level;
+    struct kernel_id owner;
+    struct ns_common ns;
+};
+struct pid_namespace {
+    struct idr idr;
+    struct ns_common ns;
+};
+struct upid {
+    int nr;
+    struct pid_namespace *ns;
+};
+struct pid {
+    unsigned int level;
+    struct hlist_head tasks[4];
+    struct upid numbers[1];
+};
+
+/* Capability sets were `u32 cap[2]` before 6.3: only their places are used. */
+struct cred {
+    struct kernel_id uid, gid, suid, sgid, euid, egid, fsuid, fsgid;
+    struct {
+    } cap_inheritable, cap_permitted, cap_effective, cap_bset;
+    struct user_namespace *user_ns;
+};
+
+struct percpu_counter {
+    struct {
+    } lock;
+    s64 count;
+    s32 *counters;
+};
+struct maple_tree {
+    void *ma_root;
+};
+struct maple_range_64 {
+    unsigned long pivot[15];
+    void *slot[16];
+};
+struct maple_arange_64 {
+    unsigned long pivot[9];
+    void *slot[10];
+};
+struct rw_semaphore {
+    struct {
+        s64 counter;
+    } count;
+};
+struct mm_struct {
+    struct maple_tree mm_mt;
+    struct rw_semaphore mmap_lock;
+    struct {
+    } mm_lock_seq;
+    unsigned long brk, start_brk, start_stack;
+    struct {
+        s64 counter;
+    } pgtables_bytes, pinned_vm;
+    unsigned long hiwater_rss, hiwater_vm, total_vm, locked_vm, data_vm, exec_vm, stack_vm;
+    unsigned long start_code, end_code, arg_start, arg_end, env_start, env_end;
+    struct percpu_counter rss_stat[4];
+    unsigned long flags;
+    struct user_namespace *user_ns;
+};
+/* The flags became a bitmap of their own type in 6.18. */
+struct mm_struct___bitmap {
+    struct {
+    } flags;
+};
+/* Before 6.2 the counters were plain. */
+struct mm_rss_stat {
+    struct {
+        s64 counter;
+    } count[4];
+};
+struct mm_struct___plain {
+    struct mm_rss_stat rss_stat;
+};
+
+struct prev_cputime {
+    u64 utime, stime;
+};
+struct signal_struct {
+    int nr_threads;
+    struct list_head thread_head;
+    struct pid *pids[4];
+    struct {
+        struct {
+            struct {
+                unsigned int sequence;
+            } seqcount;
+        } seqcount;
+    } stats_lock;
+    u64 utime, stime, cutime, cstime;
+    struct prev_cputime prev_cputime;
+    unsigned long min_flt, maj_flt, cmin_flt, cmaj_flt;
+    unsigned long long sum_sched_runtime;
+    struct rw_semaphore exec_update_lock;
+};
+struct sched_entity {
+    u64 sum_exec_runtime;
+};
+struct task_struct {
+    unsigned int __state;
+    unsigned int flags, ptrace;
+    struct sched_entity se;
+    struct mm_struct *mm;
+    int exit_state;
+    unsigned user_dumpable : 1, in_execve : 1;
+    int pid, tgid;
+    struct task_struct *real_parent, *parent;
+    struct list_head children, sibling;
+    struct task_struct *group_leader;
+    struct pid *thread_pid;
+    struct hlist_node pid_links[4];
+    struct list_head thread_node;
+    u64 utime, stime;
+    struct prev_cputime prev_cputime;
+    u64 start_boottime;
+    struct fs_struct *fs;
+    unsigned long min_flt, maj_flt;
+    const struct cred *real_cred, *cred;
+    char comm[16];
+    struct signal_struct *signal;
+};
+struct qstr {
+    u32 len;
+    const unsigned char *name;
+};
+struct dentry_operations {
+    void *d_dname;
+};
+struct hlist_bl_node {
+    void *next, *pprev;
+};
+struct super_block {
+    u32 s_dev;
+    unsigned long s_magic;
+};
+struct inode {
+    struct super_block *i_sb;
+    unsigned long i_ino;
+    u32 i_generation;
+};
+struct dentry {
+    struct hlist_bl_node d_hash;
+    struct dentry *d_parent;
+    struct qstr d_name;
+    struct inode *d_inode;
+    const struct dentry_operations *d_op;
+    struct super_block *d_sb;
+};
+struct vfsmount {
+    struct dentry *mnt_root;
+};
+struct mount {
+    struct mount *mnt_parent;
+    struct dentry *mnt_mountpoint;
+    struct vfsmount mnt;
+};
+struct path {
+    struct vfsmount *mnt;
+    struct dentry *dentry;
+};
+struct file {
+    unsigned int f_mode;
+    struct inode *f_inode;
+    struct path f_path;
+};
+/* A file of overlayfs as it is mapped: the path that the user opened. */
+struct backing_file {
+    struct path user_path;
+};
+struct fs_struct {
+    struct path root;
+};
+struct vm_special_mapping {
+    const char *name;
+};
+struct vm_operations_struct {
+    void *name;
+};
+struct anon_vma_name {
+    char name[1];
+};
+struct vm_area_struct {
+    unsigned long vm_start, vm_end, vm_flags, vm_pgoff;
+    const struct vm_operations_struct *vm_ops;
+    struct file *vm_file;
+    void *vm_private_data;
+    struct anon_vma_name *anon_name;
+};
+struct bpf_array {
+    void *pptrs[1];
+};
+
+#pragma clang attribute pop
+
+enum pid_type { PIDTYPE_PID, PIDTYPE_TGID, PIDTYPE_PGID, PIDTYPE_SID };
+enum { MM_FILEPAGES, MM_ANONPAGES, MM_SWAPENTS, MM_SHMEMPAGES };
+
+void bpf_rcu_read_lock(void) __ksym;
+void bpf_rcu_read_unlock(void) __ksym;
+void *bpf_rdonly_cast(const void *object, u32 btf_id) __ksym;
+
+/* Takes any number as the address of a kernel object. Loads through it are checked by the fault handler: a wild one
+ * yields 0. They are compiled inline, so cost a fraction of bpf_probe_read_kernel. */
+#define at(type, address) ((type *)bpf_rdonly_cast((const void *)(address), bpf_core_type_id_kernel(type)))
+/* The plain word or number at an address: types that begin with one, whatever the kernel. */
+#define word_at(address) (*(volatile u64 *)&at(struct timespec64, address)->tv_sec)
+#define int_at(address) (*(volatile u32 *)&at(struct upid, address)->nr)
+#define place(object, field) ((u64)(object) + bpf_core_field_offset((object)->field))
+/* A pointer field as a plain number. (What the verifier knows as a pointer is no number to it, even after a cast.) */
+#define address_in(object, field) word_at(place(object, field))
+/* A field read anew, whatever the compiler remembers of it. */
+#define fresh(field) (*(volatile typeof(field) *)&(field))
+/* Two numbers of 32 bits in one load where they lie side by side. */
+#define pair(object, low, high)                                                                                        \
+    (bpf_core_field_offset((object)->high) == bpf_core_field_offset((object)->low) + 4                                \
+         ? word_at(place(object, low))                                                                                 \
+         : int_at(place(object, low)) | (u64)int_at(place(object, high)) << 32)

@@ -1,0 +1,303 @@
+//! No one sees what another reader was told: not through another open file, not through a shared one, and by no way
+//! round the daemon.
+
+mod common;
+
+use common::child::Child;
+use common::daemon::Daemon;
+use common::doors;
+use common::handle::{Handle, one, request};
+use common::identity::{Caps, Identity};
+use common::sources::SOURCES;
+use common::wire;
+use common::zoo::farm::Farm;
+use common::zoo::{Animal, comm, lives, memory, users};
+use common::{needs, proc};
+use nix::fcntl::OFlag;
+use std::collections::{HashMap, HashSet};
+use std::io::{IoSlice, IoSliceMut, Read, Seek};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Mutex;
+use task_diag::protocol::{DumpStrategy, Groups};
+
+const ALICE: Identity = Identity::user("alice", users::ALICE);
+const EVERYONE: DumpStrategy = DumpStrategy::All;
+
+/// A process that only root may see, with a name to find in anything that leaks.
+fn secret() -> (Animal, Vec<u8>) {
+    let name = format!("sk{:x}", std::process::id() ^ nix::unistd::gettid().as_raw() as u32 ^ 0x5eed_5eed);
+    let raw = comm(name.as_bytes());
+    let child = Child::start(0, |inside| {
+        inside.must(inside.set_name(&raw));
+        inside.set_dumpable(false);
+    });
+    (Animal::new("secret", b'S', child), name.into_bytes())
+}
+
+#[track_caller]
+fn assert_no_trace(of: &[u8], what: &str, opened: &[(&str, Vec<u8>)]) {
+    for (door, bytes) in opened {
+        let leak = bytes.windows(of.len()).any(|window| window == of);
+        assert!(!leak, "{door} of {what} gave away what another read ({} bytes)", bytes.len());
+    }
+}
+
+/// Other open files of the same node as `file`, and of others.
+fn others(daemon: &Daemon, file: &Handle) -> Vec<(&'static str, Handle)> {
+    let same_node = format!("/proc/self/fd/{}", file.raw());
+    vec![
+        ("the same path", Handle::open(daemon.path())),
+        ("the other name", Handle::open(daemon.dir().join("task-diag"))),
+        ("the same node", Handle::open(&same_node)),
+        ("the same node, read-only", Handle::open_with(&same_node, OFlag::O_RDONLY).unwrap()),
+        ("the same node, truncated", Handle::open_with(&same_node, OFlag::O_RDWR | OFlag::O_TRUNC).unwrap()),
+    ]
+}
+
+/// Makes the kernel believe that the file is long, so that page-cache readers do not stop at its end.
+fn make_long(file: &Handle, pid: u32) {
+    let bytes = one(pid, Groups::BASE).to_bytes();
+    assert_eq!(nix::sys::uio::pwrite(file, &bytes, 4 << 20), Ok(40));
+    file.read_to_end(4096).unwrap();
+    let _ = nix::unistd::ftruncate(file, 8 << 20);
+}
+
+#[test]
+fn no_door_shows_what_another_file_read() {
+    if !needs::root_and_fuse() {
+        return;
+    }
+    let (secret, name) = secret();
+    let other = lives::sleeper();
+    for source in SOURCES {
+        let daemon = Daemon::start(source);
+        let file = Handle::open(daemon.path());
+        make_long(&file, secret.pid);
+        let before = others(&daemon, &file);
+        // Whole by reads, half by reads, and by every way there is.
+        for round in ["read", "half read", "taken by all doors"] {
+            file.request(&request(EVERYONE, 0, Groups::BASE));
+            match round {
+                "read" => {
+                    let all = file.read_to_end(64 << 10).unwrap().concat();
+                    assert!(all.windows(name.len()).any(|window| window == name));
+                }
+                "half read" => drop(file.read(4096).unwrap()),
+                _ => drop(doors::all(file.raw())),
+            }
+            for (what, handle) in before.iter().chain(&others(&daemon, &file)) {
+                let what = format!("{what} after {round}");
+                let opened = doors::all(handle.raw());
+                // They asked for nothing.
+                assert!(opened.iter().all(|(_, bytes)| bytes.is_empty()), "{what}: {opened:?}");
+                if handle.write(&one(other.pid, Groups::BASE).to_bytes()).is_ok() {
+                    assert_no_trace(&name, &what, &doors::all(handle.raw()));
+                    handle.read_to_end(4096).unwrap();
+                    handle.answers(other.pid);
+                }
+            }
+            file.read_to_end(64 << 10).unwrap();
+        }
+    }
+}
+
+/// The ids in an answer that may be anything.
+fn pids(reads: &[u8], seq: u32) -> Vec<u32> {
+    wire::messages(reads, seq).iter().map(|message| message.pid).collect()
+}
+
+/// Hands a descriptor over a socket.
+fn over_a_socket(fd: RawFd) -> OwnedFd {
+    use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+    let (a, b) = std::os::unix::net::UnixStream::pair().unwrap();
+    let fds = [fd];
+    let message = [ControlMessage::ScmRights(&fds)];
+    sendmsg::<()>(a.as_raw_fd(), &[IoSlice::new(b"x")], &message, MsgFlags::empty(), None).unwrap();
+    let mut space = nix::cmsg_space!([RawFd; 1]);
+    let mut byte = [0];
+    let mut into = [IoSliceMut::new(&mut byte)];
+    let got = recvmsg::<()>(b.as_raw_fd(), &mut into, Some(&mut space), MsgFlags::empty()).unwrap();
+    let Some(ControlMessageOwned::ScmRights(fds)) = got.cmsgs().unwrap().next() else {
+        panic!("no descriptor")
+    };
+    // SAFETY: a descriptor that has just come to us.
+    unsafe { OwnedFd::from_raw_fd(fds[0]) }
+}
+
+#[test]
+fn a_shared_file_is_read_with_the_readers_own_eyes() {
+    if !needs::root_and_fuse() {
+        return;
+    }
+    let (secret, name) = secret();
+    let own = users::alices();
+    for source in SOURCES {
+        let daemon = Daemon::start(source);
+        let file = Handle::open(daemon.path());
+        make_long(&file, secret.pid);
+        let asked = request(EVERYONE, 0, Groups::BASE);
+        for shared in [file.0.try_clone().unwrap(), over_a_socket(file.raw())].map(Handle) {
+            file.request(&asked);
+            let first = file.read(76 * 2).unwrap();
+            assert_eq!(pids(&first, asked.seq).len(), 2, "root goes first");
+            let opened = ALICE.run(|| doors::all(shared.raw()));
+            assert_no_trace(&name, "a shared file", &opened);
+            let read = ALICE.run(|| shared.read_to_end(4096).unwrap().concat());
+            let seen: Vec<u32> = opened
+                .iter()
+                .map(|(_, bytes)| bytes)
+                .chain([&read])
+                .flat_map(|bytes| pids(bytes, asked.seq))
+                .collect();
+            assert!(seen.contains(&own.pid), "her own is there");
+            let allowed = |pid: &u32| *pid == std::process::id() || is_alices(*pid);
+            assert!(seen.iter().all(allowed), "and nobody else's: {seen:?}");
+            // What root then reads whole, she does not find in what the kernel keeps.
+            file.dump(&asked).unwrap();
+            assert_no_trace(&name, "a file that root has read", &ALICE.run(|| doors::all(shared.raw())));
+        }
+    }
+}
+
+fn is_alices(pid: u32) -> bool {
+    // Whatever went meanwhile cannot be told; the animals of this test stay.
+    proc::Status::of(&pid.to_string()).is_none_or(|status| status.ids("Uid") == [users::ALICE; 4])
+}
+
+#[test]
+fn a_child_reads_an_inherited_file_with_its_own_eyes() {
+    if !needs::root_and_fuse() {
+        return;
+    }
+    let (_secret, name) = secret();
+    let own = users::alices();
+    for source in SOURCES {
+        let daemon = Daemon::start(source);
+        let file = Handle::open(daemon.path());
+        let asked = request(EVERYONE, 0, Groups::BASE);
+        file.request(&asked);
+        assert_eq!(file.read(76).unwrap().len(), 76);
+        let mut sink = tempfile::tempfile().unwrap();
+        let mut buffer = vec![0u8; 64 << 10];
+        let (fd, into, space) = (file.raw(), sink.as_raw_fd(), buffer.as_mut_ptr());
+        let child = Child::start_keeping_files(1, |inside| {
+            inside.must(ALICE.assume());
+            loop {
+                let n = inside.call(libc::SYS_read, [fd.into(), space as i64, 64 << 10]);
+                if n == 0 {
+                    break;
+                }
+                inside.call(libc::SYS_write, [into.into(), space as i64, n]);
+            }
+        });
+        drop(child);
+        let mut read = Vec::new();
+        sink.rewind().unwrap();
+        sink.read_to_end(&mut read).unwrap();
+        let seen = pids(&read, asked.seq);
+        assert!(seen.contains(&own.pid) && seen.iter().all(|pid| is_alices(*pid)), "{seen:?}");
+        assert_no_trace(&name, "an inherited file", &[("read", read)]);
+        file.answers(own.pid);
+    }
+}
+
+/// The rest of a task that root has read half of is not for someone who may not see the task.
+#[test]
+fn a_half_sent_task_is_closed_for_other_eyes() {
+    if !needs::root_and_fuse() {
+        return;
+    }
+    let hidden = memory::many_mappings();
+    for source in SOURCES {
+        let daemon = Daemon::start(source);
+        let file = Handle::open(daemon.path());
+        let asked = one(hidden.pid, Groups::NATIVE);
+        let nobody = Identity { caps: Caps::Only(5), ..ALICE };
+        for other in [ALICE, nobody] {
+            file.request(&asked);
+            for _ in 0..3 {
+                let read = file.read(4096).unwrap();
+                assert!(wire::messages(&read, asked.seq)[0].continues);
+            }
+            let rest = other.run(|| file.read_to_end(4096).unwrap());
+            assert_eq!(rest.concat().len(), 28, "a bare message");
+            let closing = &wire::messages(&rest[0], asked.seq)[0];
+            assert_eq!((closing.pid, closing.continues), (hidden.pid, false));
+            file.answers(hidden.pid);
+        }
+    }
+}
+
+#[test]
+fn two_threads_share_one_dump() {
+    if !needs::root_and_fuse() {
+        return;
+    }
+    let farm = Farm::new(300, 3);
+    for source in SOURCES {
+        let daemon = Daemon::start(source);
+        let file = Handle::open(daemon.path());
+        let asked = request(DumpStrategy::AllThreads, 0, Groups::BASE | Groups::STAT);
+        for _ in 0..5 {
+            file.request(&asked);
+            let seen = Mutex::new(Vec::new());
+            std::thread::scope(|scope| {
+                for buffer in [4096, 10_000] {
+                    let (file, seen) = (&file, &seen);
+                    scope.spawn(move || {
+                        for read in file.read_to_end(buffer).unwrap() {
+                            // Whole tasks, each in one read.
+                            let tasks = wire::tasks(&[read], asked.seq);
+                            seen.lock().unwrap().extend(tasks.into_iter().map(|task| task.pid));
+                        }
+                    });
+                }
+            });
+            let seen = seen.into_inner().unwrap();
+            let once: HashSet<u32> = seen.iter().copied().collect();
+            assert_eq!(once.len(), seen.len(), "each task once");
+            let ours = farm.processes.concat();
+            assert!(ours.iter().all(|tid| once.contains(tid)));
+        }
+    }
+}
+
+#[test]
+fn many_files_at_once() {
+    if !needs::root_and_fuse() {
+        return;
+    }
+    let farm = Farm::new(200, 1);
+    let ask = |pid| one(pid, Groups::BASE | Groups::VMA | Groups::CMDLINE);
+    for source in SOURCES {
+        let daemon = Daemon::start(source);
+        let open = |pid: &u32| (*pid, Handle::open(daemon.path()));
+        let files: Vec<(u32, Handle)> = farm.leaders().iter().map(open).collect();
+        for (pid, file) in &files {
+            file.request(&ask(*pid));
+        }
+        // A piece of each in turns, by four threads with files of their own.
+        let interleaved = |files: &[(u32, Handle)]| {
+            let mut reads: HashMap<u32, Vec<Vec<u8>>> = HashMap::new();
+            let mut open: Vec<&(u32, Handle)> = files.iter().collect();
+            while !open.is_empty() {
+                open.retain(|(pid, file)| {
+                    let read = file.read(600).unwrap();
+                    let more = !read.is_empty();
+                    reads.entry(*pid).or_default().extend(more.then_some(read));
+                    more
+                });
+            }
+            for (pid, reads) in reads {
+                let tasks = wire::tasks(&reads, ask(pid).seq);
+                assert!(tasks.len() == 1 && tasks[0].pid == pid && tasks[0].base.unwrap().pid == pid);
+                assert!(reads.len() > 3 && !tasks[0].mappings.is_empty() && tasks[0].command_line.is_some());
+            }
+        };
+        std::thread::scope(|scope| {
+            for some in files.chunks(50) {
+                scope.spawn(|| interleaved(some));
+            }
+        });
+    }
+}
