@@ -20,8 +20,7 @@ pub fn may_see(reader: &Reader, task: &TaskRecord) -> bool {
     if !over_task && !ids_match(reader, task) {
         return false;
     }
-    if !facts.contains(Facts::DUMPABLE_KNOWN | Facts::DUMPABLE) && !facts.contains(Facts::PTRACE_OVER_MEMORY)
-    {
+    if !facts.contains(Facts::DUMPABLE_KNOWN | Facts::DUMPABLE) && !over_memory {
         return false;
     }
     let permitted = u64::from(task.credentials.permitted);

@@ -4,6 +4,7 @@
 //! - [`needs`] what a test needs of the machine, [`wait`] bounded waiting
 //! - [`daemon`] the real program, mounted at a temporary directory; [`sources`] the sources it is run with
 //! - [`handle`] one open file, through plain system calls; [`wire`] the answer's bytes, checked one by one
+//! - [`hung`] a process whose memory cannot be read
 //! - [`child`] forked processes that die with their test; [`zoo`] such processes in every known shape
 //! - [`doors`] every way to get at the bytes of an open file
 //! - [`identity`] threads with credentials of their own: readers
@@ -17,6 +18,7 @@ pub mod daemon;
 pub mod doors;
 pub mod expect;
 pub mod handle;
+pub mod hung;
 pub mod identity;
 pub mod needs;
 pub mod proc;

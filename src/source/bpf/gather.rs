@@ -1,7 +1,7 @@
 //! What stands in tasks' memory and mapping trees, for a batch of records.
 
 use super::BpfSource;
-use super::programs::{Ask, Mapping, MappingSlot, TARGETS, TargetState};
+use super::programs::{Ask, Mapping, MappingSlot, TargetState};
 use crate::access::{Reader, may_see};
 use crate::proc_files::{ProcRoot, page_size};
 use crate::protocol::{EncodeError, Groups, VmFlags, VmaFields, push_vma};
@@ -218,49 +218,46 @@ fn list_mappings(source: &BpfSource, reader: &Reader, records: &[TaskRecord], pa
     let mut listed = Listed::default();
     let mut slot = source.programs.mapping_slot();
     let mut rest = part;
-    let mut resume = 0;
-    let mut begin = 0;
-    while let Some(first) = rest.first() {
-        let count = rest.len().min(TARGETS);
+    while !rest.is_empty() {
         for (target, at) in slot.targets.iter_mut().zip(rest) {
             target.id = records[*at].base.pid;
         }
-        let done = match source.programs.mappings(&mut slot, reader, count, resume) {
-            Ok(answer) if answer.done > 0 => {
-                resume = answer.resume;
-                answer.done as usize
+        let answer = source.programs.mappings(&mut slot, reader, rest.len(), 0);
+        let (done, mut resume) = answer.map_or((0, 0), |answer| (answer.done as usize, answer.resume));
+        if done == 0 {
+            listed.ranges.extend(rest.iter().map(|at| (*at, None)));
+            return listed;
+        }
+        for (nth, at) in rest[..done].iter().enumerate() {
+            let begin = listed.bytes.len();
+            let mut whole = push_target(&mut listed.bytes, &slot, nth, &records[*at]);
+            // Only the last one answered can be longer than a slot; the rest of it comes alone.
+            while whole && nth + 1 == done && resume != 0 {
+                slot.targets[0].id = records[*at].base.pid;
+                let more = source.programs.mappings(&mut slot, reader, 1, resume);
+                resume = more.map_or(0, |more| if more.done == 1 { more.resume } else { 0 });
+                whole = push_target(&mut listed.bytes, &slot, 0, &records[*at]);
             }
-            Ok(_) | Err(_) => {
-                listed.ranges.extend(rest.iter().map(|at| (*at, None)));
-                return listed;
-            }
-        };
-        for (at, target) in rest[..done].iter().zip(&slot.targets) {
-            let whole = target.start_time == records[*at].start_time
-                && matches!(target.state(), TargetState::Complete | TargetState::Partial)
-                && push_all(&mut listed.bytes, &slot, slot.mappings(target));
-            if target.state() == TargetState::Partial && whole {
-                // The last of this answer: the next one goes on with it.
-                continue;
-            }
-            let gone = matches!(target.state(), TargetState::NoMemory | TargetState::Absent);
-            listed.ranges.push((*at, (whole || gone).then(|| begin..listed.bytes.len())));
             if !whole {
                 listed.bytes.truncate(begin);
-                if let Some((_, Some(range))) = listed.ranges.last_mut() {
-                    *range = begin..begin;
-                }
             }
-            begin = listed.bytes.len();
+            listed.ranges.push((*at, whole.then_some(begin..listed.bytes.len())));
         }
-        let unfinished = resume != 0 && listed.ranges.last().is_none_or(|(at, _)| at != &rest[done - 1]);
-        rest = &rest[if unfinished { done - 1 } else { done }..];
-        if !unfinished {
-            resume = 0;
-        }
-        let _ = first;
+        rest = &rest[done..];
     }
     listed
+}
+
+/// Appends the mappings of one target of a slot; false where /proc has to be asked for them.
+fn push_target(out: &mut Vec<u8>, slot: &MappingSlot, nth: usize, record: &TaskRecord) -> bool {
+    let target = &slot.targets[nth];
+    match target.state() {
+        TargetState::NoMemory | TargetState::Absent => true,
+        TargetState::Complete | TargetState::Partial if target.start_time == record.start_time => {
+            push_all(out, slot, slot.mappings(target))
+        }
+        _ => false,
+    }
 }
 
 /// Appends these mappings; false where one has no name that could be made.

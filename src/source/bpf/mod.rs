@@ -171,12 +171,12 @@ impl BpfWalk {
     ) -> usize {
         let groups = self.selection.groups;
         let heavy = groups.intersects(Groups::VMA | Groups::CMDLINE);
-        let mut memory = heavy.then(|| Memory::gather(source, reader, self.selection, records));
+        let memory = heavy.then(|| Memory::gather(source, reader, self.selection, records));
         for (at, record) in records.iter().enumerate() {
             if record.base.pid == 0 || !may_see(reader, record) {
                 continue;
             }
-            let Some(task) = gather::task(record, groups, memory.as_mut(), at) else { continue };
+            let Some(task) = gather::task(record, groups, memory.as_ref(), at) else { continue };
             let outcome = visit(&task);
             self.average = ((self.average * 63 + task.len()) / 64).max(super::typical_len(groups) / 2);
             if outcome == Visit::Full {

@@ -34,7 +34,7 @@ impl<T: FromBytes> Slots<T> {
             let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
             libc::mmap(std::ptr::null_mut(), length, access, kind, array.as_raw_fd(), 0)
         };
-        match NonNull::new(memory.cast()) {
+        match NonNull::new(memory.cast::<T>()) {
             Some(memory) if memory.as_ptr().cast() != libc::MAP_FAILED => Ok(Arc::new(Slots {
                 memory,
                 length,
