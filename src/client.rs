@@ -24,7 +24,7 @@ pub const DEFAULT_BUFFER: usize = 160 * 1024;
 #[derive(Debug, Error)]
 pub enum ClientError {
     /// The file refused a request or a read; the message says what that means.
-    #[error("{}: {source}", meaning(.source))]
+    #[error("{}", meaning(.source))]
     Io {
         /// What the system call said.
         #[from]

@@ -144,7 +144,9 @@ pub enum SourceError {
     #[error("there is no task of that id")]
     NoSuchTask,
     /// The proc filesystem cannot be read at all.
-    #[error("cannot list the processes: {0}; is /proc mounted, and may this process read it?")]
+    #[error(
+        "cannot read the processes: {0}; is /proc mounted, and are there descriptors enough (ulimit -n)?"
+    )]
     Unreadable(#[source] nix::Error),
     /// The reading thread is gone, or not where the source can see it.
     #[error("the reading thread is not to be found")]

@@ -9,26 +9,27 @@ use std::ptr::null_mut;
 const LEN: usize = 256 * 1024;
 const PAGE: usize = 4096;
 
-/// Takes what each of them gives, errors being nothing: those through the page cache first.
-pub fn all(fd: RawFd) -> Vec<(&'static str, Vec<u8>)> {
-    let cached: [(&'static str, fn(RawFd) -> Vec<u8>); 6] = [
-        ("readahead", |fd| {
-            // SAFETY: numbers only.
-            unsafe {
-                libc::readahead(fd, 0, LEN);
-                libc::posix_fadvise(fd, 0, LEN as i64, libc::POSIX_FADV_WILLNEED);
-            }
-            mapped(fd, libc::MAP_PRIVATE)
-        }),
-        ("splice", spliced),
-        ("sendfile", sent),
-        ("copy_file_range", copied),
-        ("private mapping", |fd| mapped(fd, libc::MAP_PRIVATE)),
-        ("shared mapping", |fd| mapped(fd, libc::MAP_SHARED)),
-    ];
-    let direct: [(&'static str, fn(RawFd) -> Vec<u8>); 2] = [("pread", positioned), ("read", read)];
-    cached.into_iter().chain(direct).map(|(name, door)| (name, door(fd))).collect()
-}
+/// What a way is called, and what gives the bytes that come by it; none where it is closed.
+pub type Door = (&'static str, fn(RawFd) -> Vec<u8>);
+
+/// All of them.
+pub const DOORS: [Door; 8] = [
+    ("read", read),
+    ("pread", positioned),
+    ("splice", spliced),
+    ("sendfile", sent),
+    ("copy_file_range", copied),
+    ("private mapping", |fd| mapped(fd, libc::MAP_PRIVATE)),
+    ("shared mapping", |fd| mapped(fd, libc::MAP_SHARED)),
+    ("readahead", |fd| {
+        // SAFETY: numbers only.
+        unsafe {
+            libc::readahead(fd, 0, LEN);
+            libc::posix_fadvise(fd, 0, LEN as i64, libc::POSIX_FADV_WILLNEED);
+        }
+        spliced(fd)
+    }),
+];
 
 /// A file in memory that takes what comes through a door.
 fn sink() -> File {

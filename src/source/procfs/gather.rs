@@ -2,9 +2,10 @@
 
 use crate::access::{Reader, may_see};
 use crate::proc_files::{ProcRoot, StatLine, Status, TaskDir, parse_maps, parse_smaps};
-use crate::protocol::Groups;
+use crate::protocol::{Groups, MAX_PAYLOAD};
 use crate::source::{Anchor, Gathered, Selection};
 use crate::task::{Facts, TaskRecord};
+use nix::errno::Errno;
 use std::cell::RefCell;
 use std::sync::Arc;
 
@@ -36,24 +37,34 @@ thread_local! {
     static TEXT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Takes one task from its directory. `None` where it went, or the reader may not see it.
+/// Takes one task from its directory; `room` is what the reader's buffer holds.
+///
+/// # Errors
+/// `ESRCH` and its like where the task went, or the reader may not see it; what says that this process has no
+/// descriptors left is for the caller to heed.
 pub(super) fn gather(
     root: &ProcRoot,
     reader: &Reader,
     selection: Selection,
     dir: Arc<TaskDir>,
-) -> Option<Task> {
-    TEXT.with_borrow_mut(|text| gather_with(text, root, reader, selection, dir))
+    room: usize,
+) -> nix::Result<Task> {
+    TEXT.with_borrow_mut(|text| gather_with(text, root, reader, selection, dir, room))
 }
 
 /// Takes what one file tells a reader who sees everything, for less than opening the task's directory too would cost.
-pub(super) fn gather_by_number(root: &ProcRoot, groups: Groups, pid: u32) -> Option<Task> {
+///
+/// # Errors
+/// As [`gather`]; `ENODATA` on a kernel whose `status` does not hold it all.
+pub(super) fn gather_by_number(root: &ProcRoot, groups: Groups, pid: u32) -> nix::Result<Task> {
     TEXT.with_borrow_mut(|text| {
-        let status = Status::parse(root.read_by_number(pid, "status", text).ok()?)?;
-        let has = groups & if status.has_memory { ONE_FILE } else { ONE_FILE - Groups::STATM };
-        status.has_sessions.then(|| Task {
+        let status = Status::parse(root.read_by_number(pid, "status", text)?).ok_or(Errno::ESRCH)?;
+        if !status.has_sessions {
+            return Err(Errno::ENODATA);
+        }
+        Ok(Task {
             record: record_of(&status),
-            has,
+            has: groups & if status.has_memory { ONE_FILE } else { ONE_FILE - Groups::STATM },
             mappings: Vec::new(),
             command_line: Vec::new(),
             missing: Groups::empty(),
@@ -66,13 +77,17 @@ pub(super) fn gather_by_number(root: &ProcRoot, groups: Groups, pid: u32) -> Opt
 pub(super) const ONE_FILE: Groups =
     Groups::BASE.union(Groups::CRED).union(Groups::STATM).union(Groups::MISSING);
 
+/// Room in which a task without mappings and command line fits for sure.
+pub(super) const NEVER_SPLIT: usize = 512;
+
 fn gather_with(
     text: &mut Vec<u8>,
     root: &ProcRoot,
     reader: &Reader,
     selection: Selection,
     dir: Arc<TaskDir>,
-) -> Option<Task> {
+    room: usize,
+) -> nix::Result<Task> {
     let (status, mut record) = judged(text, root, reader, &dir)?;
     let asked = selection.groups;
     let mut has = asked & (Groups::BASE | Groups::CRED | Groups::STAT);
@@ -80,7 +95,7 @@ fn gather_with(
     let mut other_files = false;
     if asked.contains(Groups::STAT) || (asked.contains(Groups::BASE) && !status.has_sessions) {
         other_files = true;
-        let line = StatLine::parse(dir.read("stat", text).ok()?)?;
+        let line = StatLine::parse(dir.read("stat", text)?).ok_or(Errno::ESRCH)?;
         record.stat = line.stat;
         if !status.has_sessions {
             (record.base.sid, record.base.pgid) = (line.sid, line.pgid);
@@ -106,8 +121,12 @@ fn gather_with(
     if other_files && !reader.sees_everything() {
         judged(text, root, reader, &dir)?;
     }
-    let missing = Groups::empty();
-    Some(Task { record, has, mappings, command_line, missing, anchor: Anchor::Directory(dir) })
+    // Descriptors are few: only a task that will be sent in pieces needs to be known again.
+    let lists = [mappings.len(), command_line.len()];
+    let in_pieces =
+        lists.iter().any(|len| *len > MAX_PAYLOAD) || lists.iter().sum::<usize>() + NEVER_SPLIT > room;
+    let anchor = if in_pieces { Anchor::Directory(dir) } else { Anchor::Number };
+    Ok(Task { record, has, mappings, command_line, missing: Groups::empty(), anchor })
 }
 
 /// The task's status and what it says for the record, if the reader may see the task now.
@@ -116,11 +135,11 @@ fn judged(
     root: &ProcRoot,
     reader: &Reader,
     dir: &TaskDir,
-) -> Option<(Status, TaskRecord)> {
-    let status = Status::parse(dir.read("status", text).ok()?)?;
+) -> nix::Result<(Status, TaskRecord)> {
+    let status = Status::parse(dir.read("status", text)?).ok_or(Errno::ESRCH)?;
     let mut record = record_of(&status);
     record.facts = facts(root, reader, dir, &status, &record).bits();
-    may_see(reader, &record).then_some((status, record))
+    may_see(reader, &record).then_some((status, record)).ok_or(Errno::ESRCH)
 }
 
 fn record_of(status: &Status) -> TaskRecord {

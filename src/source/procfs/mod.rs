@@ -11,7 +11,7 @@ use crate::protocol::{DumpStrategy, Groups};
 use crate::task::TaskRecord;
 #[cfg(feature = "bpf")]
 pub(super) use gather::read_mappings;
-use gather::{ONE_FILE, Task, gather, gather_by_number};
+use gather::{NEVER_SPLIT, ONE_FILE, Task, gather, gather_by_number};
 use nix::errno::Errno;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -76,7 +76,7 @@ impl ProcfsSource {
     fn target(&self, reader: &Reader, selection: Selection) -> Result<Option<Arc<TaskDir>>, SourceError> {
         let dir = Arc::new(self.root.task(selection.pid).map_err(|_| SourceError::NoSuchTask)?);
         let light = Selection { groups: Groups::empty(), strategy: DumpStrategy::One, ..selection };
-        Ok(gather(&self.root, reader, light, dir.clone()).map(|_| dir))
+        Ok(gather(&self.root, reader, light, dir.clone(), usize::MAX).is_ok().then_some(dir))
     }
 }
 
@@ -135,9 +135,6 @@ struct ProcfsWalk {
     average: usize,
 }
 
-/// Room in which a task without mappings and command line fits for sure.
-const NEVER_SPLIT: usize = 512;
-
 /// Tasks that one round gathers at most: what is not shown in this read is gathered again in the next one.
 const MOST_AT_ONCE: usize = 4096;
 
@@ -159,7 +156,10 @@ impl Walk for ProcfsWalk {
             let ids: Vec<TaskId> = self.upcoming.iter().take(count).copied().collect();
             let mut shown = 0;
             for task in self.gather_all(&reader_of_all, room, &ids) {
-                if let Some(task) = task {
+                if let Err(e @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM)) = task {
+                    return Err(SourceError::Unreadable(e));
+                }
+                if let Ok(task) = task {
                     let task = task.gathered();
                     let visit = visit(&task);
                     self.learn(task.len());
@@ -186,8 +186,8 @@ impl Walk for ProcfsWalk {
     fn still_visible(&self, reader: &Reader, task: &TaskRecord, anchor: &Anchor) -> bool {
         let Anchor::Directory(dir) = anchor else { return false };
         let selection = Selection { groups: Groups::empty(), ..self.selection };
-        gather(&self.source.root, reader, selection, dir.clone())
-            .is_some_and(|now| now.record.base.pid == task.base.pid)
+        gather(&self.source.root, reader, selection, dir.clone(), usize::MAX)
+            .is_ok_and(|now| now.record.base.pid == task.base.pid)
     }
 }
 
@@ -211,7 +211,7 @@ impl ProcfsWalk {
     }
 
     /// Gathers these tasks, in order. Memory that cannot be read in time is left out of its task.
-    fn gather_all(&self, reader: &Arc<Reader>, room: usize, ids: &[TaskId]) -> Vec<Option<Task>> {
+    fn gather_all(&self, reader: &Arc<Reader>, room: usize, ids: &[TaskId]) -> Vec<nix::Result<Task>> {
         let memory = self.selection.groups & (Groups::VMA | Groups::VMA_STAT | Groups::CMDLINE);
         let by_number =
             room >= NEVER_SPLIT && reader.sees_everything() && ONE_FILE.contains(self.selection.groups);
@@ -221,6 +221,7 @@ impl ProcfsWalk {
             selection: self.selection,
             id: *id,
             by_number,
+            room,
         };
         if memory.is_empty() && ids.len() < 4 {
             return ids.iter().map(|id| item(id).run()).collect();
@@ -241,22 +242,26 @@ struct Item {
     selection: Selection,
     id: TaskId,
     by_number: bool,
+    room: usize,
 }
 
 impl Work for Item {
-    type Output = Option<Task>;
+    type Output = nix::Result<Task>;
 
     fn target(&self) -> Option<u32> {
         self.selection.groups.intersects(Groups::VMA | Groups::CMDLINE).then_some(self.id.tgid)
     }
 
-    fn run(&self) -> Option<Task> {
+    fn run(&self) -> nix::Result<Task> {
         let TaskId { tgid, tid } = self.id;
         let per_thread = self.selection.per_thread();
         if self.by_number && !per_thread {
-            return gather_by_number(&self.root, self.selection.groups, tid);
+            let task = gather_by_number(&self.root, self.selection.groups, tid);
+            if !matches!(task, Err(Errno::ENODATA)) {
+                return task;
+            }
         }
         let dir = if per_thread { self.root.thread(tgid, tid) } else { self.root.task(tid) };
-        gather(&self.root, &self.reader, self.selection, Arc::new(dir.ok()?))
+        gather(&self.root, &self.reader, self.selection, Arc::new(dir?), self.room)
     }
 }
