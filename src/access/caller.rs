@@ -59,9 +59,14 @@ impl Reader {
             return Err(CallerError::ForeignNamespace(tid));
         }
         let reader = Self::of(&dir, own.user).ok_or(CallerError::Invisible)?;
-        let borrowed_ids = reader.fsuid != fsuid || reader.fsgid != fsgid;
-        let effective = if borrowed_ids { 0 } else { reader.effective };
-        Ok(Reader { fsuid, fsgid, effective, borrowed_ids, ..reader })
+        Ok(reader.with_ids(fsuid, fsgid))
+    }
+
+    /// The reader with the ids of its system call, which count. Its capabilities do only if the ids are its own.
+    pub(crate) fn with_ids(self, fsuid: u32, fsgid: u32) -> Reader {
+        let borrowed_ids = self.fsuid != fsuid || self.fsgid != fsgid;
+        let effective = if borrowed_ids { 0 } else { self.effective };
+        Reader { fsuid, fsgid, effective, borrowed_ids, ..self }
     }
 
     /// The calling thread itself: for dumps made in this very process.

@@ -20,9 +20,9 @@ pub struct Options {
 
 pub fn run(options: Options) -> anyhow::Result<()> {
     let deadlines = options.deadlines.deadlines();
-    let (source, proc_root) = open_source(options.source, deadlines)?;
+    let (source, _) = open_source(options.source, deadlines)?;
     let name = source.name();
-    let filesystem = TaskDiagFs::new(source, proc_root, Info { source: name, deadlines });
+    let filesystem = TaskDiagFs::new(source, Info { source: name, deadlines });
     let mount = MountOptions { dir: options.dir, threads: options.threads };
     serve(filesystem, &mount, || {
         log::info!("serving {}/task_diag from {name}", mount.dir.display());

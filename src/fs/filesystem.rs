@@ -2,9 +2,7 @@
 
 use super::handles::{Handles, WaitingRead};
 use super::info::Info;
-use crate::access::Reader;
 use crate::engine::EngineError;
-use crate::proc_files::ProcRoot;
 use crate::source::Source;
 use fuser::{
     Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, IoctlFlags,
@@ -33,7 +31,6 @@ thread_local! {
 /// The file system: the interface under its two names, and `info`.
 pub struct TaskDiagFs {
     source: Arc<dyn Source>,
-    proc_root: Arc<ProcRoot>,
     info: Info,
     handles: Handles,
     next_node: AtomicU64,
@@ -43,11 +40,10 @@ pub struct TaskDiagFs {
 }
 
 impl TaskDiagFs {
-    /// Serves what `source` gives to readers that `proc_root` knows.
-    pub fn new(source: Arc<dyn Source>, proc_root: Arc<ProcRoot>, info: Info) -> TaskDiagFs {
+    /// Serves what `source` gives.
+    pub fn new(source: Arc<dyn Source>, info: Info) -> TaskDiagFs {
         TaskDiagFs {
             source,
-            proc_root,
             info,
             handles: Handles::default(),
             next_node: AtomicU64::new(FIRST_TASK_DIAG),
@@ -85,7 +81,7 @@ impl TaskDiagFs {
 
     fn answer(&self, transaction: &crate::engine::Transaction, read: WaitingRead) {
         let WaitingRead { tid, fsuid, fsgid, size, reply } = read;
-        let reader = || Reader::snapshot(&self.proc_root, tid, fsuid, fsgid);
+        let reader = || self.source.reader(tid, fsuid, fsgid);
         BUFFER.with_borrow_mut(|buffer| {
             if buffer.len() < size {
                 buffer.resize(size, 0);

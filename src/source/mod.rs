@@ -12,7 +12,7 @@ pub use bpf::{BpfSource, LoadError};
 pub use deadline_pool::Deadlines;
 pub use procfs::ProcfsSource;
 
-use crate::access::Reader;
+use crate::access::{CallerError, Reader};
 use crate::proc_files::TaskDir;
 use crate::protocol::{DumpStrategy, Groups, MESSAGE_LEN};
 use crate::task::TaskRecord;
@@ -23,6 +23,12 @@ use thiserror::Error;
 pub trait Source: Send + Sync {
     /// Its name, as `info` and the log show it.
     fn name(&self) -> &'static str;
+
+    /// Who the thread `tid` is, which now waits in a read with the filesystem ids `fsuid` and `fsgid`.
+    ///
+    /// # Errors
+    /// [`CallerError`] where that cannot be established.
+    fn reader(&self, tid: u32, fsuid: u32, fsgid: u32) -> Result<Reader, CallerError>;
 
     /// Begins a dump for `reader`.
     ///

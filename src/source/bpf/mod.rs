@@ -6,7 +6,7 @@ mod slots;
 
 use super::procfs::ProcfsSource;
 use super::{Anchor, Deadlines, Gathered, Selection, Source, SourceError, Visit, Walk};
-use crate::access::{Reader, may_see};
+use crate::access::{CallerError, Reader, may_see};
 use crate::proc_files::ProcRoot;
 use crate::protocol::{DumpStrategy, Groups};
 use crate::task::TaskRecord;
@@ -58,6 +58,28 @@ impl BpfSource {
 impl Source for BpfSource {
     fn name(&self) -> &'static str {
         "bpf"
+    }
+
+    fn reader(&self, tid: u32, fsuid: u32, fsgid: u32) -> Result<Reader, CallerError> {
+        let mut slot = self.programs.slot();
+        let asking = Reader { tid, ..Reader::default() };
+        self.programs.tasks(&mut slot, &asking, Ask::default(), &[]).map_err(|_| CallerError::Invisible)?;
+        let own = self.procfs.root.own_namespaces();
+        let (record, user_ns, pid_ns) = slot.reader();
+        if u64::from(user_ns) != own.user || u64::from(pid_ns) != own.pid {
+            return Err(CallerError::ForeignNamespace(tid));
+        }
+        let ids = &record.credentials;
+        Ok(Reader {
+            tid: record.base.pid,
+            tgid: record.base.tgid,
+            fsuid: ids.fsuid,
+            fsgid: ids.fsgid,
+            effective: ids.effective.into(),
+            user_ns: user_ns.into(),
+            borrowed_ids: false,
+        }
+        .with_ids(fsuid, fsgid))
     }
 
     fn start(&self, reader: &Reader, selection: Selection) -> Result<Box<dyn Walk>, SourceError> {

@@ -145,6 +145,11 @@ impl TaskSlot {
         &self.records[..(count as usize).min(RECORDS)]
     }
 
+    /// The reader, and the inode numbers of its user and pid namespaces.
+    pub fn reader(&self) -> (&TaskRecord, u32, u32) {
+        (&self.reader, self.reader_user_ns, self.reader_pid_ns)
+    }
+
     /// The ids of an answer.
     pub fn list(&self, count: u32) -> &[u32] {
         let words: &[u32] = <[u32]>::ref_from_bytes(self.records.as_bytes()).unwrap_or_default();

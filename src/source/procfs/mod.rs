@@ -5,7 +5,7 @@ mod gather;
 use super::deadline_pool::{DeadlinePool, Work};
 use super::typical_len;
 use super::{Anchor, Deadlines, Gathered, Selection, Source, SourceError, Visit, Walk};
-use crate::access::Reader;
+use crate::access::{CallerError, Reader};
 use crate::proc_files::{ProcRoot, Status, TaskDir, decimal};
 use crate::protocol::{DumpStrategy, Groups};
 use crate::task::TaskRecord;
@@ -83,6 +83,10 @@ impl ProcfsSource {
 impl Source for ProcfsSource {
     fn name(&self) -> &'static str {
         "procfs"
+    }
+
+    fn reader(&self, tid: u32, fsuid: u32, fsgid: u32) -> Result<Reader, CallerError> {
+        Reader::snapshot(&self.root, tid, fsuid, fsgid)
     }
 
     fn start(&self, reader: &Reader, selection: Selection) -> Result<Box<dyn Walk>, SourceError> {
