@@ -7,7 +7,7 @@ use common::child::Child;
 use common::daemon::Daemon;
 use common::handle::{Handle, one, request};
 use common::identity::{CAP_SYS_PTRACE, Caps, Identity};
-use common::sources::{SOURCES, Source};
+use common::sources::{Source, sources};
 use common::zoo::{self, Animal, users};
 use common::{needs, proc};
 use nix::errno::Errno;
@@ -120,7 +120,7 @@ fn every_reader_sees_what_the_kernel_lets_it() {
         return;
     }
     let zoo = zoo::all();
-    for source in SOURCES {
+    for source in sources() {
         let daemon = Daemon::start(source);
         for strategy in [DumpStrategy::All, DumpStrategy::AllThreads] {
             for reader in READERS {
@@ -178,7 +178,7 @@ fn what_a_security_module_guards_stays_hidden() {
         return;
     }
     let root = READERS.iter().find(|reader| reader.name == "root").unwrap();
-    for source in SOURCES {
+    for source in sources() {
         let daemon = Daemon::start(source);
         let guarded: Vec<u32> =
             proc::processes().into_iter().filter(|pid| allowed(*pid) == Some(false)).collect();
@@ -198,7 +198,7 @@ fn every_strategy_judges_alike() {
     }
     let zoo = zoo::all();
     let own_thread = nix::unistd::gettid().as_raw() as u32;
-    for source in SOURCES {
+    for source in sources() {
         let daemon = Daemon::start(source);
         for reader in READERS {
             let Sight { may, sees } = look(reader, &daemon, DumpStrategy::All);
@@ -251,7 +251,7 @@ fn a_set_user_id_exec_shows_nothing() {
     };
     let alice = Identity::user("Alice", ALICE);
     let mut changed = 0;
-    for source in SOURCES {
+    for source in sources() {
         let daemon = Daemon::start(source);
         for round in 0..ROUNDS {
             let child = Child::start(1, |inside| {
@@ -311,7 +311,7 @@ fn readers_in_other_namespaces_are_refused() {
     if !needs::root_and_fuse() {
         return;
     }
-    for source in SOURCES {
+    for source in sources() {
         let daemon = Daemon::start(source);
         for namespace in [libc::CLONE_NEWUSER, libc::CLONE_NEWPID] {
             let file = Handle::open(daemon.path());

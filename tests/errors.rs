@@ -7,7 +7,7 @@ use common::daemon::Daemon;
 use common::handle::{Handle, one, request};
 use common::identity::Identity;
 use common::needs;
-use common::sources::SOURCES;
+use common::sources::sources;
 use common::wire;
 use common::zoo::{Animal, lives, users};
 use nix::errno::Errno;
@@ -21,7 +21,7 @@ fn with_file(test: impl Fn(&Daemon, &Handle, &Animal)) {
         return;
     }
     let animal = lives::threads();
-    for source in SOURCES {
+    for source in sources() {
         let daemon = Daemon::start(source);
         let file = Handle::open(daemon.path());
         test(&daemon, &file, &animal);
@@ -150,7 +150,7 @@ fn a_hidden_task_is_an_empty_answer_and_an_absent_one_an_error() {
         return;
     }
     let (hidden, own) = (lives::threads(), users::alices());
-    for source in SOURCES {
+    for source in sources() {
         let daemon = Daemon::start(source);
         Identity::user("alice", users::ALICE).run(|| {
             let file = Handle::open(daemon.path());
@@ -358,7 +358,7 @@ fn info_is_text_for_everyone() {
         let lines: Vec<(&str, &str)> = text.lines().map(|line| line.split_once(": ").expect(line)).collect();
         let value = |key| lines.iter().find(|(k, _)| *k == key).expect(key).1;
         assert!(lines.iter().all(|(key, _)| !key.is_empty() && !key.contains(' ')));
-        assert!(SOURCES.iter().any(|source| source.name == value("source")));
+        assert!(sources().iter().any(|source| source.name == value("source")));
         assert_eq!(value("protocol"), "1");
         for word in
             ["BASE=0", "CRED=1", "VMA=2", "VMA_STAT=3", "STAT=4", "CMDLINE=5", "STATM=6", "MISSING=44"]

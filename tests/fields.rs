@@ -8,7 +8,7 @@ mod common;
 use common::daemon::Daemon;
 use common::expect::{Expected, differences};
 use common::handle::{Handle, one, request};
-use common::sources::{SOURCES, Source};
+use common::sources::{Source, sources};
 use common::zoo::{self, Animal, memory, names};
 use common::{needs, proc};
 use std::collections::HashMap;
@@ -48,7 +48,7 @@ fn processes_one_by_one() {
     }
     let zoo = zoo::all();
     check_zoo(&zoo);
-    for source in SOURCES {
+    for source in sources() {
         let daemon = Daemon::start(source);
         let file = Handle::open(daemon.path());
         let light = LIGHT | Groups::CMDLINE;
@@ -70,7 +70,7 @@ fn threads_one_by_one() {
         return;
     }
     let zoo = zoo::all();
-    for source in SOURCES {
+    for source in sources() {
         let daemon = Daemon::start(source);
         let file = Handle::open(daemon.path());
         for animal in &zoo {
@@ -110,7 +110,7 @@ fn everything_at_once() {
         return;
     }
     let zoo = zoo::all();
-    for source in SOURCES {
+    for source in sources() {
         let daemon = Daemon::start(source);
         let file = Handle::open(daemon.path());
         for (strategy, groups) in
@@ -158,7 +158,7 @@ fn kernel_threads() {
     if !needs::root_and_fuse() {
         return;
     }
-    for source in SOURCES {
+    for source in sources() {
         let daemon = Daemon::start(source);
         let file = Handle::open(daemon.path());
         let listed = file.dump(&request(DumpStrategy::All, 0, Groups::empty())).unwrap();
@@ -196,7 +196,7 @@ fn true_names_of_mapped_files() {
     let animal = memory::every_kind();
     let dir = animal.files.as_ref().unwrap().path().canonicalize().unwrap();
     let full = |name: &[u8], end: &[u8]| [dir.as_os_str().as_encoded_bytes(), b"/", name, end].concat();
-    for source in SOURCES {
+    for source in sources() {
         let daemon = Daemon::start(source);
         let file = Handle::open(daemon.path());
         for groups in [Groups::VMA, Groups::VMA | Groups::VMA_STAT] {

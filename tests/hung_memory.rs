@@ -5,7 +5,7 @@ mod common;
 use common::daemon::Daemon;
 use common::handle::{Handle, one, request};
 use common::hung::Hung;
-use common::sources::SOURCES;
+use common::sources::sources;
 use common::zoo::{Animal, lives, names};
 use common::{needs, wait};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -51,7 +51,7 @@ fn others_are_whole() {
         return;
     }
     let animals: Vec<Animal> = vec![lives::sleeper(), lives::threads(), names::long_command_line()];
-    for source in SOURCES {
+    for source in sources() {
         let daemon = Daemon::start_with(source, IMPATIENT);
         let file = Handle::open(daemon.path());
         let hung = Hung::new();
@@ -81,7 +81,7 @@ fn other_readers_are_not_held_up() {
         return;
     }
     let other = lives::threads();
-    for source in SOURCES {
+    for source in sources() {
         // One reader waits for the hung process for as long as the test takes.
         let daemon =
             Daemon::start_with(source, &["--target-deadline", "100000", "--read-deadline", "100000"]);
@@ -124,7 +124,7 @@ fn several_hung_processes() {
         return;
     }
     let other = lives::sleeper();
-    for source in SOURCES {
+    for source in sources() {
         let daemon = Daemon::start_with(source, IMPATIENT);
         let file = Handle::open(daemon.path());
         let hung: Vec<Hung> = (0..6).map(|_| Hung::new()).collect();

@@ -8,7 +8,7 @@ use common::daemon::Daemon;
 use common::doors::DOORS;
 use common::handle::{Handle, one, request};
 use common::identity::{Caps, Identity};
-use common::sources::SOURCES;
+use common::sources::sources;
 use common::wire;
 use common::zoo::farm::Farm;
 use common::zoo::{Animal, comm, lives, memory, users};
@@ -66,7 +66,7 @@ fn no_door_shows_what_another_file_read() {
     }
     let (secret, name) = secret();
     let other = lives::sleeper();
-    for source in SOURCES {
+    for source in sources() {
         let daemon = Daemon::start(source);
         let file = Handle::open(daemon.path());
         let handles = others(&daemon, &file);
@@ -127,7 +127,7 @@ fn a_shared_file_is_read_with_the_readers_own_eyes() {
     }
     let (secret, name) = secret();
     let own = users::alices();
-    for source in SOURCES {
+    for source in sources() {
         let daemon = Daemon::start(source);
         let file = Handle::open(daemon.path());
         let asked = request(EVERYONE, 0, Groups::BASE);
@@ -168,7 +168,7 @@ fn a_child_reads_an_inherited_file_with_its_own_eyes() {
     }
     let (_secret, name) = secret();
     let own = users::alices();
-    for source in SOURCES {
+    for source in sources() {
         let daemon = Daemon::start(source);
         let file = Handle::open(daemon.path());
         let asked = request(EVERYONE, 0, Groups::BASE);
@@ -205,7 +205,7 @@ fn a_half_sent_task_is_closed_for_other_eyes() {
         return;
     }
     let hidden = memory::many_mappings();
-    for source in SOURCES {
+    for source in sources() {
         let daemon = Daemon::start(source);
         let file = Handle::open(daemon.path());
         let asked = one(hidden.pid, Groups::NATIVE);
@@ -231,7 +231,7 @@ fn two_threads_share_one_dump() {
         return;
     }
     let farm = Farm::new(300, 3);
-    for source in SOURCES {
+    for source in sources() {
         let daemon = Daemon::start(source);
         let file = Handle::open(daemon.path());
         let asked = request(DumpStrategy::AllThreads, 0, Groups::BASE | Groups::STAT);
@@ -266,7 +266,7 @@ fn many_files_at_once() {
     }
     let farm = Farm::new(200, 1);
     let ask = |pid| one(pid, Groups::BASE | Groups::VMA | Groups::CMDLINE);
-    for source in SOURCES {
+    for source in sources() {
         let daemon = Daemon::start(source);
         let open = |pid: &u32| (*pid, Handle::open(daemon.path()));
         let files: Vec<(u32, Handle)> = farm.leaders().iter().map(open).collect();

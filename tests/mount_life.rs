@@ -4,9 +4,9 @@ mod common;
 
 use common::child::Child;
 use common::daemon::{Daemon, ends_with_this_thread, is_mounted, program};
-use common::handle::{Handle, request};
+use common::handle::{Handle, one, request};
 use common::identity::Identity;
-use common::sources::{SOURCES, Source};
+use common::sources::{PROCFS, Source};
 use common::zoo::{lives, users};
 use common::{needs, wait};
 use nix::errno::Errno;
@@ -17,11 +17,12 @@ use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 use task_diag::protocol::{DumpStrategy, Groups};
 
 /// Which source is used does not matter here.
-const SOURCE: &Source = &SOURCES[0];
+const SOURCE: &Source = &PROCFS;
 
 #[test]
 fn signals_end_it_well() {
@@ -46,6 +47,36 @@ fn signals_end_it_well() {
                 assert_eq!(file.read(4096), Err(Errno::ENOTCONN));
             }
         }
+    }
+}
+
+#[test]
+fn it_ends_well_while_it_is_used() {
+    if !needs::root_and_fuse() {
+        return;
+    }
+    for _ in 0..20 {
+        let answered = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            // Ends before the readers are waited for, come what may.
+            let mut daemon = Daemon::start(SOURCE);
+            for _ in 0..4 {
+                let (path, answered) = (daemon.path(), &answered);
+                scope.spawn(move || {
+                    // Until the mount is gone: the path, the file or the connection.
+                    while let Ok(file) = Handle::open_with(&path, OFlag::O_RDWR) {
+                        let bytes = one(std::process::id(), Groups::NATIVE).to_bytes();
+                        if file.write(&bytes).is_err() || file.read(1 << 20).is_err() {
+                            break;
+                        }
+                        answered.fetch_add(1, SeqCst);
+                    }
+                });
+            }
+            wait::until("readers are answered", || answered.load(SeqCst) > 100);
+            let status = daemon.end_by(Signal::SIGTERM);
+            assert_eq!(status.code(), Some(0), "{}", daemon.log());
+        });
     }
 }
 

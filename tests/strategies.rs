@@ -5,7 +5,7 @@ mod common;
 use common::daemon::Daemon;
 use common::handle::{BUFFER, Handle, one, request};
 use common::needs;
-use common::sources::SOURCES;
+use common::sources::sources;
 use common::wire;
 use common::zoo::farm::Farm;
 use common::zoo::{lives, memory, names};
@@ -33,7 +33,7 @@ fn a_thousand_processes_of_ten_threads() {
     }
     let farm = Farm::new(1000, 10);
     let ordered = farm.in_order();
-    for source in SOURCES {
+    for source in sources() {
         let daemon = Daemon::start(source);
         let file = Handle::open(daemon.path());
         all(&file, &ordered);
@@ -100,7 +100,7 @@ fn all_groups_in_any_buffer() {
         one(many.pid, Groups::NATIVE),
         one(long.pid, Groups::NATIVE),
     ];
-    for source in SOURCES {
+    for source in sources() {
         let daemon = Daemon::start(source);
         let file = Handle::open(daemon.path());
         for asked in &requests {
@@ -140,7 +140,7 @@ fn tiny_and_changing_buffers() {
         return;
     }
     let (threads, long, many) = (lives::threads(), names::long_command_line(), memory::many_mappings());
-    for source in SOURCES {
+    for source in sources() {
         let daemon = Daemon::start(source);
         let file = Handle::open(daemon.path());
         let few = LIGHT | Groups::CMDLINE;
@@ -207,7 +207,7 @@ fn children_belong_to_the_very_thread() {
     let told = |slot: usize| parents.child.board.get(slot) as u32;
     let other = told(0);
     let [of_leader, of_thread] = [1, 2].map(|first| (first..9).step_by(2).map(told).collect::<Vec<u32>>());
-    for source in SOURCES {
+    for source in sources() {
         let daemon = Daemon::start(source);
         let file = Handle::open(daemon.path());
         for (parent, children) in [(parents.pid, &of_leader), (other, &of_thread)] {
@@ -228,7 +228,7 @@ fn a_task_that_dies_half_sent_is_closed() {
     if !needs::root_and_fuse() {
         return;
     }
-    for source in SOURCES {
+    for source in sources() {
         let daemon = Daemon::start(source);
         let file = Handle::open(daemon.path());
         for groups in [Groups::BASE | Groups::VMA, Groups::NATIVE] {

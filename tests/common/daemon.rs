@@ -51,7 +51,9 @@ impl Daemon {
     /// As [`Daemon::start`], with these arguments alone.
     pub fn start_with(source: &Source, arguments: &[&str]) -> Daemon {
         let place = TempDir::new().unwrap();
-        Self::start_at(place, program().arg("--source").arg(source.name).args(arguments))
+        let daemon = Self::start_at(place, program().arg("--source").arg(source.name).args(arguments));
+        assert!(daemon.log().contains(&format!(" from {}", source.name)), "{}", daemon.log());
+        daemon
     }
 
     /// Starts `command`, which lacks the `mount` and the directory, in the directory `mnt` of `place`.

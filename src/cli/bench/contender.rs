@@ -14,6 +14,8 @@ use task_diag::source::Deadlines;
 /// One that answers.
 pub struct Contender {
     pub name: String,
+    /// The file that others can open, too.
+    pub path: Option<PathBuf>,
     ask: Box<dyn FnMut(Request) -> Result<usize, ClientError>>,
     /// The daemon that was started for it.
     _mount: Option<Mount>,
@@ -27,12 +29,13 @@ impl Contender {
         (self.ask)(request).with_context(|| format!("{} did not answer", self.name))
     }
 
-    fn new<T: Read + Write + 'static>(
-        name: &str,
-        mut client: Client<T>,
-        buffer: usize,
-        mount: Option<Mount>,
-    ) -> Self {
+    /// Whoever answers at `path`.
+    pub fn at(path: &Path, name: &str, buffer: usize) -> anyhow::Result<Contender> {
+        let contender = Contender::new(name, Client::open(path)?, buffer);
+        Ok(Contender { path: Some(path.into()), ..contender })
+    }
+
+    fn new<T: Read + Write + 'static>(name: &str, mut client: Client<T>, buffer: usize) -> Self {
         client.set_buffer_len(buffer);
         let ask = move |request| {
             let mut bytes = 0;
@@ -42,7 +45,7 @@ impl Contender {
             }
             Ok(bytes)
         };
-        Contender { name: name.into(), ask: Box::new(ask), _mount: mount }
+        Contender { name: name.into(), path: None, ask: Box::new(ask), _mount: None }
     }
 }
 
@@ -50,13 +53,14 @@ impl Contender {
 pub fn all(path: Option<&Path>, direct: bool, buffer: usize) -> anyhow::Result<Vec<Contender>> {
     let mut found = Vec::new();
     match path {
-        Some(path) => found.push(Contender::new("mount", Client::open(path)?, buffer, None)),
+        Some(path) => found.push(Contender::at(path, "mount", buffer)?),
         None => {
             for name in SOURCES {
                 match Mount::new(name) {
                     Ok(mount) => {
-                        let client = Client::open(mount.dir.join("task_diag"))?;
-                        found.push(Contender::new(&format!("mount {name}"), client, buffer, Some(mount)));
+                        let path = mount.dir.join("task_diag");
+                        let contender = Contender::at(&path, &format!("mount {name}"), buffer)?;
+                        found.push(Contender { _mount: Some(mount), ..contender });
                     }
                     Err(e) => log::warn!("no mount of source {name}: {e:#}"),
                 }
@@ -66,11 +70,11 @@ pub fn all(path: Option<&Path>, direct: bool, buffer: usize) -> anyhow::Result<V
     if direct {
         let (source, proc_root) = open_source(SourceChoice::Auto, Deadlines::default())?;
         let name = format!("direct {}", source.name());
-        found.push(Contender::new(&name, Client::direct(source, proc_root), buffer, None));
+        found.push(Contender::new(&name, Client::direct(source, proc_root), buffer));
     }
     for path in ["/proc/task-diag", "/proc/task_diag"] {
-        if let Ok(client) = Client::open(path) {
-            found.push(Contender::new("kernel", client, buffer, None));
+        if let Ok(kernel) = Contender::at(Path::new(path), "kernel", buffer) {
+            found.push(kernel);
         }
     }
     Ok(found)

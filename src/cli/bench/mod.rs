@@ -1,6 +1,7 @@
 //! `task-diag bench`: the interface against reading /proc, in interleaved rounds of one run.
 
 mod contender;
+mod plot;
 mod population;
 mod report;
 mod walk;
@@ -11,14 +12,16 @@ use population::Population;
 pub use population::{Size, run as run_population};
 use report::{Report, Row};
 use std::path::PathBuf;
+use std::sync::Barrier;
 use std::time::{Duration, Instant};
 use workload::{WORKLOADS, Workload};
 
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// Measure with so many sleeping processes of so many threads, made for the purpose; else with the machine as it is
-    #[arg(long, value_name = "PROCESSES[xTHREADS]")]
-    spawn: Option<Size>,
+    /// Measure with so many sleeping processes of so many threads, made for the purpose, one population after the
+    /// other; else with the machine as it is
+    #[arg(long, value_name = "PROCESSES[xTHREADS]", value_delimiter = ',')]
+    spawn: Vec<Size>,
     /// Ask this file; else a mount of each source is made for the purpose
     #[arg(long, value_name = "FILE")]
     path: Option<PathBuf>,
@@ -39,22 +42,81 @@ pub struct Options {
     /// Also measure the engine without any mount
     #[arg(long)]
     direct: bool,
+    /// Also measure so many readers of the same at once
+    #[arg(long, default_value_t = 1)]
+    readers: usize,
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Draw the time of the first set over the number of tasks of all populations
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
 }
 
 pub fn run(options: &Options) -> anyhow::Result<()> {
     let workloads = options.sets.iter().map(|key| find(key)).collect::<anyhow::Result<Vec<_>>>()?;
-    let population = options.spawn.map(Population::spawn).transpose()?;
-    let pid = population.as_ref().map_or_else(std::process::id, Population::parent);
-    let mut contenders = contender::all(options.path.as_deref(), options.direct, options.buffer)?;
-    let mut report = Report::new(contenders.iter().map(|c| c.name.clone()).collect());
-    for workload in workloads {
-        report.rows.push(measure(workload, &mut contenders, pid, options.rounds)?);
+    let populations = match options.spawn.as_slice() {
+        [] => vec![None],
+        sizes => sizes.iter().copied().map(Some).collect(),
+    };
+    let mut reports = Vec::new();
+    for size in populations {
+        let population = size.map(Population::spawn).transpose()?;
+        let pid = population.as_ref().map_or_else(std::process::id, Population::parent);
+        let mut contenders = contender::all(options.path.as_deref(), options.direct, options.buffer)?;
+        let mut report = Report::new(contenders.iter().map(|c| c.name.clone()).collect());
+        for workload in &workloads {
+            let mut row = measure(workload, &mut contenders, pid, options.rounds)?;
+            if options.readers > 1 {
+                let ask = |contender: &Contender| together(contender, workload, pid, options);
+                row.together = contenders.iter().map(ask).collect::<anyhow::Result<_>>()?;
+            }
+            report.rows.push(row);
+        }
+        reports.push(report);
     }
-    drop(population);
-    report.print(options.json)
+    if let Some(file) = &options.plot {
+        std::fs::write(file, plot::picture(&reports, 0))?;
+    }
+    report::print(&reports, options.json, options.readers)
+}
+
+/// The median time in which several readers at once have each read a whole answer.
+fn together(
+    contender: &Contender,
+    workload: &Workload,
+    pid: u32,
+    options: &Options,
+) -> anyhow::Result<Option<Duration>> {
+    let Some(path) = &contender.path else { return Ok(None) };
+    let mut times = Vec::new();
+    for _ in 0..options.rounds.max(1) {
+        let start = Barrier::new(options.readers + 1);
+        let took = std::thread::scope(|scope| {
+            let readers: Vec<_> = (0..options.readers)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let reader = Contender::at(path, "reader", options.buffer);
+                        start.wait();
+                        reader?.dump(workload, pid)
+                    })
+                })
+                .collect();
+            start.wait();
+            let began = Instant::now();
+            for reader in readers {
+                reader.join().map_err(|_| anyhow::anyhow!("a reader panicked"))??;
+            }
+            anyhow::Ok(began.elapsed())
+        });
+        times.push(took?);
+    }
+    Ok(Some(median(times)))
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
 }
 
 fn find(key: &str) -> anyhow::Result<&'static Workload> {
@@ -98,9 +160,5 @@ fn measure(
             took(at + 1, &mut || contender.dump(workload, pid).map(drop))?;
         }
     }
-    let median = |mut times: Vec<Duration>| {
-        times.sort_unstable();
-        times[times.len() / 2]
-    };
-    Ok(Row { workload, tasks, medians: times.into_iter().map(median).collect() })
+    Ok(Row { workload, tasks, medians: times.into_iter().map(median).collect(), together: Vec::new() })
 }

@@ -4,6 +4,7 @@ use super::idle_thread;
 use crate::common::child::{Child, Stacks, ThreadPlan};
 use crate::common::{proc, wait};
 use std::fs;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Many processes, children of one.
 pub struct Farm {
@@ -62,27 +63,31 @@ impl Farm {
     }
 }
 
-/// Raises the machine's bound for process ids where it is too narrow; when dropped, as it was.
-struct RoomForIds(Option<Vec<u8>>);
+/// Raises the machine's bound for process ids where it is too narrow; when dropped, as it was. One at a time, so that
+/// what is put back is what was there.
+struct RoomForIds(Option<(Vec<u8>, MutexGuard<'static, ()>)>);
+
+static RAISED: Mutex<()> = Mutex::new(());
 
 const PID_MAX: &str = "/proc/sys/kernel/pid_max";
 
 impl RoomForIds {
     fn of_at_least(count: usize) -> RoomForIds {
+        let raised = RAISED.lock().unwrap_or_else(PoisonError::into_inner);
         let bound = fs::read(PID_MAX).unwrap();
         let load = fs::read_to_string("/proc/loadavg").unwrap();
         let tasks: usize = load.split(['/', ' ']).nth(4).unwrap().parse().unwrap();
         if proc::number(&bound).unwrap() as usize > 2 * (tasks + count) {
             return RoomForIds(None);
         }
-        let raised = fs::write(PID_MAX, (4 * (tasks + count)).to_string());
-        RoomForIds(raised.is_ok().then_some(bound))
+        let written = fs::write(PID_MAX, (4 * (tasks + count)).to_string());
+        RoomForIds(written.is_ok().then_some((bound, raised)))
     }
 }
 
 impl Drop for RoomForIds {
     fn drop(&mut self) {
-        if let Some(bound) = &self.0 {
+        if let Some((bound, _)) = &self.0 {
             let _ = fs::write(PID_MAX, bound);
         }
     }
