@@ -16,9 +16,11 @@ fn raise_descriptor_limit() {
 }
 
 fn main() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info,fuser=error"))
-        .format_timestamp(None)
-        .init();
+    env_logger::Builder::from_env(
+        env_logger::Env::default().default_filter_or("info,fuser=error,fuser::reply=off"),
+    )
+    .format_timestamp(None)
+    .init();
     raise_descriptor_limit();
     match cli::run(cli::Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,

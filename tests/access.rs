@@ -171,25 +171,6 @@ fn check_variety(reader: &Identity, zoo: &[Animal], may: &HashMap<u32, bool>) {
     }
 }
 
-/// The kernel's rule asks its security modules, too.
-#[test]
-fn what_a_security_module_guards_stays_hidden() {
-    if !needs::root_and_fuse() {
-        return;
-    }
-    let root = READERS.iter().find(|reader| reader.name == "root").unwrap();
-    for source in sources() {
-        let daemon = Daemon::start(source);
-        let guarded: Vec<u32> =
-            proc::processes().into_iter().filter(|pid| allowed(*pid) == Some(false)).collect();
-        let seen = root
-            .run(|| Handle::open(daemon.path()).dump(&request(DumpStrategy::All, 0, Groups::BASE)))
-            .unwrap();
-        let leaked: Vec<u32> = seen.iter().map(|task| task.pid).filter(|pid| guarded.contains(pid)).collect();
-        assert!(leaked.is_empty(), "root is told of {leaked:?}, which the kernel does not let it see");
-    }
-}
-
 /// Every way to ask agrees with the dump of everything.
 #[test]
 fn every_strategy_judges_alike() {

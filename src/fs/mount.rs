@@ -9,6 +9,8 @@ use signal_hook::iterator::Signals;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use thiserror::Error;
 
@@ -53,7 +55,7 @@ pub enum MountError {
     NoFuse,
     /// Not allowed to mount.
     #[error(
-        "not allowed to mount at {}: {error}; run as root, or install fusermount3 (package fuse3) and own the directory", .dir.display()
+        "not allowed to mount at {}: {error}; run as root, or let this user open /dev/fuse, install fusermount3 (package fuse3) and own the directory", .dir.display()
     )]
     NotAllowed {
         /// Where.
@@ -83,11 +85,14 @@ pub fn serve(filesystem: TaskDiagFs, options: &MountOptions, ready: impl FnOnce(
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(other)?;
     let session = mount(filesystem, &dir, options)?;
     let mounted = dir.clone();
+    let ending = Arc::new(AtomicBool::new(false));
+    let ends = ending.clone();
     std::thread::Builder::new()
         .name("signals".into())
         .spawn(move || {
             if let Some(signal) = signals.forever().next() {
                 log::info!("signal {signal}: unmounting {}", mounted.display());
+                ends.store(true, Ordering::SeqCst);
                 if let Err(e) = unmount(&mounted) {
                     log::error!("cannot unmount {}: {e}", mounted.display());
                     std::process::exit(1);
@@ -99,7 +104,12 @@ pub fn serve(filesystem: TaskDiagFs, options: &MountOptions, ready: impl FnOnce(
         })
         .map_err(other)?;
     ready();
-    session.run().map_err(other)?;
+    match session.run() {
+        // Whoever unmounts while requests are under way cuts the loops off in the middle.
+        Err(_) if ending.load(Ordering::SeqCst) => {}
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ECONNABORTED | libc::ENODEV)) => {}
+        outcome => outcome.map_err(other)?,
+    }
     log::info!("{} is unmounted", dir.display());
     Ok(())
 }

@@ -95,7 +95,7 @@ impl Mount {
             .arg("mount")
             .arg(&dir)
             .args(["--source", source])
-            .env("RUST_LOG", "warn,fuser=error")
+            .env("RUST_LOG", "warn,fuser=off")
             .stdin(Stdio::null())
             .spawn()?;
         let mut mount = Mount { daemon, dir };
