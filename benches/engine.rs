@@ -61,6 +61,10 @@ impl Walk for PreparedWalk {
         Ok(())
     }
 
+    fn is_finished(&self) -> bool {
+        self.next == self.records.len()
+    }
+
     fn still_visible(&self, _: &Reader, _: &TaskRecord, _: &Anchor) -> bool {
         true
     }

@@ -118,6 +118,10 @@ impl Transaction {
         buf: &mut [u8],
     ) -> Result<usize, EngineError> {
         let request = requested.transpose()?;
+        // At the end there is nothing left to judge.
+        if dump.as_ref().is_some_and(Dump::is_finished) {
+            return Ok(0);
+        }
         let reader = reader()?;
         if let Some(request) = request {
             *dump = Some(Dump::start(&*self.source, &reader, request)?);
@@ -153,6 +157,10 @@ impl Dump {
         let Request { seq, groups, strategy, pid } = request;
         let walk = source.start(reader, Selection { strategy, pid, groups })?;
         Ok(Dump { seq, groups, walk, half_sent: None })
+    }
+
+    fn is_finished(&self) -> bool {
+        self.half_sent.is_none() && self.walk.is_finished()
     }
 
     fn fill(&mut self, reader: &Reader, buf: &mut [u8]) -> Result<usize, EngineError> {

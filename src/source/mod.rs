@@ -70,13 +70,17 @@ pub trait Walk: Send {
     /// `room` is what the reader's buffer holds, so that no more is gathered than can be shown.
     ///
     /// # Errors
-    /// Only what makes the whole dump impossible.
+    /// Only what makes the whole dump impossible; [`SourceError::NoSuchTask`] at the first call for a single task that is
+    /// not there.
     fn next(
         &mut self,
         reader: &Reader,
         room: usize,
         visit: &mut dyn FnMut(&Gathered) -> Visit,
     ) -> Result<(), SourceError>;
+
+    /// Whether no task is left, as far as is known without looking.
+    fn is_finished(&self) -> bool;
 
     /// Whether `reader` may now see a task that was visited before, and that it is still that very task.
     fn still_visible(&self, reader: &Reader, task: &TaskRecord, anchor: &Anchor) -> bool;

@@ -88,16 +88,15 @@ impl Source for BpfSource {
         let mut numbers = None;
         match selection.strategy {
             DumpStrategy::All | DumpStrategy::AllThreads => numbers = Some(1),
+            DumpStrategy::One => listed.push_back(pid),
             strategy => {
                 let found = self.records(reader, Ask::default(), &[pid])?;
                 let target = found.first().ok_or(SourceError::NoSuchTask)?;
                 // Nothing of a task that the reader may not see tells it that the task has children or threads.
-                listed = match strategy {
-                    _ if !may_see(reader, target) => VecDeque::new(),
-                    DumpStrategy::Children => self.list(reader, Mode::Children, pid)?,
-                    DumpStrategy::Thread => self.list(reader, Mode::Threads, pid)?,
-                    _ => VecDeque::from([pid]),
-                };
+                let mode = if strategy == DumpStrategy::Children { Mode::Children } else { Mode::Threads };
+                if may_see(reader, target) {
+                    listed = self.list(reader, mode, pid)?;
+                }
             }
         }
         Ok(Box::new(BpfWalk {
@@ -153,6 +152,11 @@ impl Walk for BpfWalk {
                 continue;
             }
             let records = slot.records(answer.count);
+            if self.selection.strategy == DumpStrategy::One
+                && records.iter().all(|record| record.base.pid == 0)
+            {
+                return Err(SourceError::NoSuchTask);
+            }
             let shown = self.show(&source, reader, records, &mut left, visit);
             if from_list {
                 self.listed.drain(..shown);
@@ -173,6 +177,10 @@ impl Walk for BpfWalk {
             }
         }
         Ok(())
+    }
+
+    fn is_finished(&self) -> bool {
+        self.listed.is_empty() && self.numbers.is_none()
     }
 
     fn still_visible(&self, reader: &Reader, task: &TaskRecord, _anchor: &Anchor) -> bool {

@@ -187,6 +187,10 @@ impl Walk for ProcfsWalk {
         }
     }
 
+    fn is_finished(&self) -> bool {
+        self.upcoming.is_empty() && self.leaders.len() == 0
+    }
+
     fn still_visible(&self, reader: &Reader, task: &TaskRecord, anchor: &Anchor) -> bool {
         let Anchor::Directory(dir) = anchor else { return false };
         let selection = Selection { groups: Groups::empty(), ..self.selection };
