@@ -25,6 +25,8 @@ bitflags! {
         const SAME_THREAD_GROUP = 1 << 6;
         /// A kernel thread (PF_KTHREAD).
         const KERNEL_THREAD = 1 << 7;
+        /// The task ran one program after the other while it was looked at: the record says nothing of it.
+        const UNSETTLED = 1 << 8;
     }
 }
 

@@ -12,6 +12,9 @@ pub const CAP_SYS_PTRACE: u32 = 19;
 /// from the record and count against the reader.
 pub fn may_see(reader: &Reader, task: &TaskRecord) -> bool {
     let facts = task.facts();
+    if facts.contains(Facts::UNSETTLED) {
+        return false;
+    }
     if facts.contains(Facts::SAME_THREAD_GROUP) {
         return true;
     }

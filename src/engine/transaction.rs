@@ -110,6 +110,12 @@ impl Transaction {
         outcome
     }
 
+    /// Drops the request, if there is one: for a read that could not be brought to an end.
+    pub fn give_up(&self) {
+        *self.dump.lock() = None;
+        *self.phase.lock() = Phase::Idle;
+    }
+
     fn fill(
         &self,
         dump: &mut Option<Dump>,

@@ -12,6 +12,7 @@ use fuser::{
 use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -86,11 +87,17 @@ impl TaskDiagFs {
             if buffer.len() < size {
                 buffer.resize(size, 0);
             }
-            match transaction.read(reader, &mut buffer[..size]) {
-                Ok(n) => reply.data(&buffer[..n]),
-                Err(e) => {
+            // A fault of ours costs this reader an error, not everyone the thread that answers.
+            match catch_unwind(AssertUnwindSafe(|| transaction.read(reader, &mut buffer[..size]))) {
+                Ok(Ok(n)) => reply.data(&buffer[..n]),
+                Ok(Err(e)) => {
                     log::debug!("thread {tid}: {e}");
                     reply.error(errno(&e));
+                }
+                Err(_) => {
+                    log::error!("answering thread {tid} failed; this is a bug");
+                    transaction.give_up();
+                    reply.error(Errno::EIO);
                 }
             }
         });

@@ -111,7 +111,7 @@ impl ProcRoot {
     /// # Errors
     /// As [`TaskDir::read`].
     pub fn read_by_number<'b>(&self, pid: u32, name: &str, buffer: &'b mut Vec<u8>) -> nix::Result<&'b [u8]> {
-        read_file(&self.dir, &format!("{pid}/{name}"), buffer, false)
+        read_file(&self.dir, &format!("{pid}/{name}"), buffer, false, LONGEST_PIECE)
     }
 
     /// The directory of that name below the root.
@@ -135,9 +135,10 @@ impl TaskDir {
     /// than the buffer, which grows then. Gives the text.
     ///
     /// # Errors
-    /// `ENOENT` or `ESRCH` when the task is gone, `EACCES` where this process may not read it.
+    /// `ENOENT` or `ESRCH` when the task is gone, `EACCES` where this process may not read it, `EFBIG` for more than
+    /// 8 MiB.
     pub fn read<'b>(&self, name: &str, buffer: &'b mut Vec<u8>) -> nix::Result<&'b [u8]> {
-        read_file(&self.dir, name, buffer, false)
+        read_file(&self.dir, name, buffer, false, LONGEST_PIECE)
     }
 
     /// Reads a file that the kernel hands over page by page (`maps`, `smaps`), up to its end.
@@ -145,7 +146,7 @@ impl TaskDir {
     /// # Errors
     /// As [`TaskDir::read`].
     pub fn read_whole<'b>(&self, name: &str, buffer: &'b mut Vec<u8>) -> nix::Result<&'b [u8]> {
-        read_file(&self.dir, name, buffer, true)
+        read_file(&self.dir, name, buffer, true, LONGEST_LIST)
     }
 
     /// The ids of this process' threads, the leader first, then in the order of their creation.
@@ -181,11 +182,24 @@ impl TaskDir {
     }
 }
 
+/// Bytes of a file that comes in one piece. A program's arguments end far below, but a process may declare any of its
+/// memory to be them.
+pub(crate) const LONGEST_PIECE: usize = 8 << 20;
+
+/// Bytes of a list of mappings: more than the most mappings with the longest names need by default.
+const LONGEST_LIST: usize = 512 << 20;
+
+/// Whether this error says that there is no such task, rather than that it cannot be looked at.
+pub(crate) fn is_absent(error: Errno) -> bool {
+    matches!(error, Errno::ENOENT | Errno::ESRCH)
+}
+
 fn read_file<'b>(
     dir: &OwnedFd,
     path: &str,
     buffer: &'b mut Vec<u8>,
     to_the_end: bool,
+    longest: usize,
 ) -> nix::Result<&'b [u8]> {
     const STEP: usize = 16 * 1024;
     let file = openat(dir, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
@@ -199,6 +213,10 @@ fn read_file<'b>(
             other => other?,
         };
         len += n;
+        if len > longest {
+            *buffer = Vec::new();
+            return Err(Errno::EFBIG);
+        }
         if n == 0 || (!to_the_end && len < buffer.len()) {
             return Ok(&buffer[..len]);
         }

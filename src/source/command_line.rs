@@ -1,5 +1,6 @@
 //! A process's command line out of its memory (`get_mm_cmdline`).
 
+use crate::proc_files::LONGEST_PIECE;
 use nix::errno::Errno;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::Pid;
@@ -13,7 +14,7 @@ use std::io::IoSliceMut;
 ///
 /// # Errors
 /// What `process_vm_readv` says; `EPERM` where a security module forbids it even to root, who then can still read
-/// the file.
+/// the file; `EFBIG` for more than 8 MiB.
 pub fn read_command_line(pid: u32, area: [u64; 4], page_size: usize) -> nix::Result<Vec<u8>> {
     let [arg_start, arg_end, env_start, env_end] = area;
     if env_end == 0 || arg_start >= arg_end {
@@ -30,12 +31,19 @@ pub fn read_command_line(pid: u32, area: [u64; 4], page_size: usize) -> nix::Res
     Ok(line)
 }
 
-/// Reads up to `len` bytes, fewer where a page is not there.
+/// Reads up to `len` bytes, fewer where a page is not there. The length is what the target says it is, so memory for
+/// it is found as it comes.
 fn read_memory(pid: u32, start: u64, len: usize) -> nix::Result<Vec<u8>> {
-    let mut bytes = vec![0; len];
+    const STEP: usize = 64 * 1024;
+    if len > LONGEST_PIECE {
+        return Err(Errno::EFBIG);
+    }
+    let mut bytes = Vec::new();
     let mut done = 0;
     while done < len {
-        let remote = RemoteIoVec { base: start as usize + done, len: len - done };
+        let step = STEP.min(len - done);
+        bytes.resize(done + step, 0);
+        let remote = RemoteIoVec { base: start as usize + done, len: step };
         match process_vm_readv(
             Pid::from_raw(pid as i32),
             &mut [IoSliceMut::new(&mut bytes[done..])],
@@ -45,7 +53,6 @@ fn read_memory(pid: u32, start: u64, len: usize) -> nix::Result<Vec<u8>> {
             Ok(n) => done += n,
             Err(Errno::EINTR) => {}
             Err(_) if done > 0 => break,
-            // The end of a page that is there cannot be told from none at all but by asking for less.
             Err(Errno::EFAULT) => break,
             Err(e) => return Err(e),
         }

@@ -4,8 +4,7 @@
 //! takes its place, up to a bound; while a target holds a thread, it is not tried again.
 
 use parking_lot::{Condvar, Mutex};
-use std::collections::HashSet;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -55,7 +54,8 @@ struct PoolState {
     queue: VecDeque<Arc<dyn Job>>,
     threads: usize,
     idle: usize,
-    stuck: HashSet<u32>,
+    /// Targets that hold threads, with how many.
+    stuck: HashMap<u32, usize>,
     closing: bool,
 }
 
@@ -112,6 +112,10 @@ impl DeadlinePool {
         });
         self.shared.offer(&(batch.clone() as Arc<dyn Job>), count);
         let can_hang = batch.items.iter().any(|item| item.target().is_some());
+        if !can_hang {
+            // Then the caller works too, and depends on no thread that others may hold up.
+            while batch.step(&self.shared) {}
+        }
         let end = can_hang.then(|| Instant::now() + deadlines.read);
         let mut state = batch.state.lock();
         while state.open > 0 {
@@ -119,12 +123,12 @@ impl DeadlinePool {
             let over = end.is_some_and(|end| now >= end);
             let given_up = state.give_up(&batch.items, |began| over || now >= began + deadlines.target);
             if over {
-                self.shared.state.lock().stuck.extend(given_up);
+                self.shared.leave_behind(&given_up);
                 break;
             }
             if !given_up.is_empty() {
                 // Whoever was stuck is lost to this batch: offer what is left to others.
-                self.shared.state.lock().stuck.extend(&given_up);
+                self.shared.leave_behind(&given_up);
                 self.shared.offer(&(batch.clone() as Arc<dyn Job>), given_up.len());
                 continue;
             }
@@ -164,6 +168,25 @@ impl Drop for Shared {
 }
 
 impl Shared {
+    /// Counts the threads that these targets hold from now on.
+    fn leave_behind(&self, targets: &[u32]) {
+        let mut state = self.state.lock();
+        for target in targets {
+            *state.stuck.entry(*target).or_default() += 1;
+        }
+    }
+
+    /// One of them came back after all.
+    fn come_back(&self, target: u32) {
+        let mut state = self.state.lock();
+        if let Some(count) = state.stuck.get_mut(&target) {
+            *count -= 1;
+            if *count == 0 {
+                state.stuck.remove(&target);
+            }
+        }
+    }
+
     /// Puts a job where up to `count` threads take it, starting threads as far as the bound allows.
     fn offer(self: &Arc<Self>, job: &Arc<dyn Job>, count: usize) {
         let mut state = self.state.lock();
@@ -171,7 +194,7 @@ impl Shared {
             state.queue.push_back(job.clone());
         }
         while state.idle < state.queue.len()
-            && state.threads < self.workers + state.stuck.len().min(self.most_stuck)
+            && state.threads < self.workers + state.stuck.values().sum::<usize>().min(self.most_stuck)
         {
             // The thread holds the pool weakly, so that the last handle's drop ends it.
             let weak = Arc::downgrade(self);
@@ -229,7 +252,7 @@ impl<W: Work + Sync> Job for Batch<W> {
         };
         let item = &self.items[at];
         let target = item.target();
-        let skip = target.is_some_and(|pid| pool.state.lock().stuck.contains(&pid));
+        let skip = target.is_some_and(|pid| pool.state.lock().stuck.contains_key(&pid));
         let output = (!skip).then(|| item.run());
         let mut state = self.state.lock();
         if let Some(place) = state.running.iter().position(|r| r.0 == at) {
@@ -241,7 +264,7 @@ impl<W: Work + Sync> Job for Batch<W> {
             }
         } else if let Some(pid) = target {
             // Given up meanwhile, and now back after all.
-            pool.state.lock().stuck.remove(&pid);
+            pool.come_back(pid);
         }
         true
     }

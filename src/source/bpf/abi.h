@@ -36,6 +36,7 @@ enum facts {
     PTRACE_OVER_MEMORY = 1 << 5,
     SAME_THREAD_GROUP = 1 << 6,
     KERNEL_THREAD = 1 << 7,
+    UNSETTLED = 1 << 8,
 };
 
 /* Bits of request.groups: the protocol's attribute numbers. */

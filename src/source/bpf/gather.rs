@@ -3,13 +3,14 @@
 use super::BpfSource;
 use super::programs::{Ask, Mapping, MappingSlot, TargetState};
 use crate::access::{Reader, may_see};
-use crate::proc_files::{ProcRoot, page_size};
+use crate::proc_files::{ProcRoot, is_absent, page_size};
 use crate::protocol::{EncodeError, Groups, VmFlags, VmaFields, push_vma};
 use crate::source::command_line::read_command_line;
 use crate::source::deadline_pool::Work;
 use crate::source::procfs::read_mappings;
 use crate::source::{Anchor, Gathered, Selection};
 use crate::task::{Facts, TaskRecord};
+use nix::errno::Errno;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -22,11 +23,22 @@ pub(super) struct Memory {
 
 #[derive(Default)]
 struct Entry {
-    /// Judged again after all was gathered, and still to be shown.
-    visible: bool,
+    verdict: Verdict,
     mappings: Mappings,
     command_line: Option<Vec<u8>>,
     missing: Groups,
+}
+
+/// What is to be done with a record's task after all was gathered and judged again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Verdict {
+    #[default]
+    Hide,
+    Show,
+    /// It ran another program or changed its rights meanwhile: what was gathered is of neither.
+    Changed,
+    /// Not gathered for want of room in the answer.
+    Later,
 }
 
 #[derive(Default)]
@@ -40,13 +52,13 @@ enum Mappings {
     AskProc,
 }
 
-/// The task of one record; `None` if it must not be shown any more.
+/// The task of one record.
 pub(super) fn task<'a>(
     record: &'a TaskRecord,
     asked: Groups,
     memory: Option<&'a Memory>,
     at: usize,
-) -> Option<Gathered<'a>> {
+) -> Gathered<'a> {
     let mut groups = asked & (Groups::BASE | Groups::CRED | Groups::STAT);
     if record.facts().contains(Facts::HAS_MEMORY) {
         groups |= asked & Groups::STATM;
@@ -61,9 +73,6 @@ pub(super) fn task<'a>(
     };
     if let Some(memory) = memory {
         let entry = &memory.entries[at];
-        if !entry.visible {
-            return None;
-        }
         task.mappings = match &entry.mappings {
             Mappings::Listed(list, range) => &memory.lists[*list][range.clone()],
             Mappings::Own(list) => list,
@@ -74,23 +83,29 @@ pub(super) fn task<'a>(
         task.command_line = entry.command_line.as_deref().unwrap_or_default();
         task.missing = entry.missing;
     }
-    Some(task)
+    task
 }
 
 impl Memory {
-    /// Gathers for those of `records` that `reader` may see, then judges them again.
+    /// What to do with the record at that place.
+    pub fn verdict(&self, at: usize) -> Verdict {
+        self.entries[at].verdict
+    }
+
+    /// Gathers for those of `records` that `reader` may see, about as much as `room` holds, then judges them again.
     pub fn gather(
         source: &BpfSource,
         reader: &Reader,
         selection: Selection,
         records: &[TaskRecord],
+        room: usize,
     ) -> Memory {
         let shown: Vec<usize> = (0..records.len())
             .filter(|at| records[*at].base.pid != 0 && may_see(reader, &records[*at]))
             .collect();
         let mut memory =
             Memory { entries: records.iter().map(|_| Entry::default()).collect(), lists: Default::default() };
-        shown.iter().for_each(|at| memory.entries[*at].visible = true);
+        shown.iter().for_each(|at| memory.entries[*at].verdict = Verdict::Show);
         let owners: Vec<usize> =
             shown.into_iter().filter(|at| records[*at].facts().contains(Facts::HAS_MEMORY)).collect();
         if selection.groups.contains(Groups::VMA) {
@@ -103,18 +118,27 @@ impl Memory {
             if selection.groups.contains(Groups::VMA_STAT) {
                 mapped.iter().for_each(|at| memory.entries[*at].mappings = Mappings::AskProc);
             } else {
-                memory.map(source, reader, records, &mapped);
+                memory.map(source, reader, records, &mapped, room);
             }
         }
+        let owners: Vec<usize> =
+            owners.into_iter().filter(|at| memory.entries[*at].verdict == Verdict::Show).collect();
         memory.read(source, selection, records, &owners);
-        memory.judge_again(source, reader, selection, records, &owners);
+        memory.judge_again(source, reader, records, &owners);
         memory
     }
 
     /// Mappings from the program, on two cores.
-    fn map(&mut self, source: &BpfSource, reader: &Reader, records: &[TaskRecord], mapped: &[usize]) {
+    fn map(
+        &mut self,
+        source: &BpfSource,
+        reader: &Reader,
+        records: &[TaskRecord],
+        mapped: &[usize],
+        room: usize,
+    ) {
         let (left, right) = mapped.split_at(mapped.len() / 2);
-        let list = |part: &[usize]| list_mappings(source, reader, records, part);
+        let list = |part: &[usize]| list_mappings(source, reader, records, part, room);
         // Below that, waking another core takes longer than the work.
         let halves = match left.len() {
             0..8 => [list(mapped), Listed::default()],
@@ -125,6 +149,10 @@ impl Memory {
             for (at, range) in listed.ranges {
                 self.entries[at].mappings =
                     range.map_or(Mappings::AskProc, |range| Mappings::Listed(half, range));
+            }
+            // What comes after a list that was not made comes later, too.
+            if let Some(first) = listed.not_reached {
+                self.entries[first..].iter_mut().for_each(|entry| entry.verdict = Verdict::Later);
             }
         }
     }
@@ -151,13 +179,13 @@ impl Memory {
             let entry = &mut self.entries[at];
             let asked_proc = matches!(entry.mappings, Mappings::AskProc);
             match result {
-                Some((mappings, command_line)) => {
+                Some(Some((mappings, command_line))) => {
                     if asked_proc {
                         entry.mappings = Mappings::Own(mappings);
                     }
                     entry.command_line = command_line;
                 }
-                None => {
+                Some(None) | None => {
                     let lost = [
                         (asked_proc, Groups::VMA),
                         (asked_proc && statistics, Groups::VMA_STAT),
@@ -170,41 +198,33 @@ impl Memory {
     }
 
     /// What was gathered counts only if the task is still the one that was judged, with the same program and rights.
-    fn judge_again(
-        &mut self,
-        source: &BpfSource,
-        reader: &Reader,
-        selection: Selection,
-        records: &[TaskRecord],
-        owners: &[usize],
-    ) {
-        let groups = selection.groups & Groups::CMDLINE;
+    fn judge_again(&mut self, source: &BpfSource, reader: &Reader, records: &[TaskRecord], owners: &[usize]) {
         let ids: Vec<u32> = owners.iter().map(|at| records[*at].base.pid).collect();
         let mut slot = source.programs.slot();
         let mut done = 0;
         while done < ids.len() {
-            let ask = Ask { groups, ..Ask::default() };
-            let count = match source.programs.tasks(&mut slot, reader, ask, &ids[done..]) {
-                Ok(answer) => answer.count as usize,
-                Err(_) => 0,
-            };
+            let answer = source.programs.tasks(&mut slot, reader, Ask::program(Groups::VMA), &ids[done..]);
+            let count = answer.map_or(0, |answer| answer.count as usize);
             if count == 0 {
-                owners[done..].iter().for_each(|at| self.entries[*at].visible = false);
+                owners[done..].iter().for_each(|at| self.entries[*at].verdict = Verdict::Hide);
                 return;
             }
             for (now, at) in slot.records(count as u32).iter().zip(&owners[done..]) {
                 let before = &records[*at];
-                let entry = &mut self.entries[*at];
-                entry.visible =
-                    now.base.pid != 0 && now.start_time == before.start_time && may_see(reader, now);
-                if now.arguments != before.arguments {
-                    // It runs another program by now, and what was read may be of either.
-                    entry.command_line = None;
-                }
+                self.entries[*at].verdict = match now.base.pid != 0 && now.start_time == before.start_time {
+                    true if same_program(before, now) && may_see(reader, now) => Verdict::Show,
+                    true => Verdict::Changed,
+                    false => Verdict::Hide,
+                };
             }
             done += count;
         }
     }
+}
+
+/// Whether the task runs the same program with the same rights. A program's arguments stand where chance put its stack.
+pub(super) fn same_program(before: &TaskRecord, now: &TaskRecord) -> bool {
+    before.arguments == now.arguments && before.credentials == now.credentials
 }
 
 #[derive(Default)]
@@ -212,9 +232,17 @@ struct Listed {
     bytes: Vec<u8>,
     /// Where in `bytes` the list of each record's task stands; `None` where the program could not tell.
     ranges: Vec<(usize, Option<Range<usize>>)>,
+    /// The first record that was left for later.
+    not_reached: Option<usize>,
 }
 
-fn list_mappings(source: &BpfSource, reader: &Reader, records: &[TaskRecord], part: &[usize]) -> Listed {
+fn list_mappings(
+    source: &BpfSource,
+    reader: &Reader,
+    records: &[TaskRecord],
+    part: &[usize],
+    room: usize,
+) -> Listed {
     let mut listed = Listed::default();
     let mut slot = source.programs.mapping_slot();
     let mut rest = part;
@@ -230,12 +258,20 @@ fn list_mappings(source: &BpfSource, reader: &Reader, records: &[TaskRecord], pa
         }
         for (nth, at) in rest[..done].iter().enumerate() {
             let begin = listed.bytes.len();
+            if begin > 2 * room {
+                listed.not_reached = Some(*at);
+                return listed;
+            }
             let mut whole = push_target(&mut listed.bytes, &slot, nth, &records[*at]);
             // Only the last one answered can be longer than a slot; the rest of it comes alone.
             while whole && nth + 1 == done && resume != 0 {
                 slot.targets[0].id = records[*at].base.pid;
                 let more = source.programs.mappings(&mut slot, reader, 1, resume);
-                resume = more.map_or(0, |more| if more.done == 1 { more.resume } else { 0 });
+                let Some(more) = more.ok().filter(|more| more.done == 1) else {
+                    whole = false;
+                    break;
+                };
+                resume = more.resume;
                 whole = push_target(&mut listed.bytes, &slot, 0, &records[*at]);
             }
             if !whole {
@@ -282,9 +318,8 @@ fn push(out: &mut Vec<u8>, slot: &MappingSlot, mapping: &Mapping) -> Result<(), 
 /// The protocol's flags of the kernel's `vm_flags`, whose bits stand where they have stood since before BPF.
 fn flags(kernel: u64) -> VmFlags {
     // READ to GROWSDOWN are the same; from there on the kernel's bits lie one or two places higher.
-    const HIGHER: [(u32, VmFlags); 19] = [
+    const HIGHER: [(u32, VmFlags); 17] = [
         (10, VmFlags::PFNMAP),
-        (11, VmFlags::DENYWRITE),
         (13, VmFlags::LOCKED),
         (14, VmFlags::IO),
         (15, VmFlags::SEQ_READ),
@@ -301,7 +336,6 @@ fn flags(kernel: u64) -> VmFlags {
         (29, VmFlags::HUGEPAGE),
         (30, VmFlags::NOHUGEPAGE),
         (31, VmFlags::MERGEABLE),
-        (63, VmFlags::empty()),
     ];
     let low = VmFlags::from_bits_truncate(kernel & 0x1ff);
     HIGHER.iter().filter(|(bit, _)| kernel >> bit & 1 != 0).fold(low, |all, (_, flag)| all | *flag)
@@ -317,22 +351,35 @@ struct Item {
 }
 
 impl Work for Item {
-    type Output = (Vec<u8>, Option<Vec<u8>>);
+    /// Mappings and command line; `None` where one that was wanted is lost.
+    type Output = Option<(Vec<u8>, Option<Vec<u8>>)>;
 
     fn target(&self) -> Option<u32> {
         Some(self.tgid)
     }
 
     fn run(&self) -> Self::Output {
-        let dir = || self.root.task(self.pid).ok();
         let mut text = Vec::new();
-        let mappings =
-            self.mappings.and_then(|statistics| Some(read_mappings(&mut text, &dir()?, statistics)));
-        let command_line = self.arguments.and_then(|area| {
-            read_command_line(self.pid, area, page_size() as usize)
-                .ok()
-                .or_else(|| dir()?.read("cmdline", &mut text).ok().map(<[u8]>::to_vec))
-        });
-        (mappings.unwrap_or_default(), command_line)
+        let mut mappings = Vec::new();
+        if let Some(statistics) = self.mappings {
+            mappings = match self.root.task(self.pid) {
+                Ok(dir) => read_mappings(&mut text, &dir, statistics)?,
+                Err(e) if is_absent(e) => Vec::new(),
+                Err(_) => return None,
+            };
+        }
+        let Some(area) = self.arguments else { return Some((mappings, None)) };
+        let line = match read_command_line(self.pid, area, page_size() as usize) {
+            // Forbidden even to root, who still may read the file.
+            Err(Errno::EPERM) => {
+                self.root.task(self.pid).and_then(|dir| dir.read("cmdline", &mut text).map(<[u8]>::to_vec))
+            }
+            line => line,
+        };
+        match line {
+            Ok(line) => Some((mappings, Some(line))),
+            Err(e) if is_absent(e) => Some((mappings, None)),
+            Err(_) => None,
+        }
     }
 }

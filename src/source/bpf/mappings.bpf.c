@@ -256,7 +256,7 @@ GLOBAL u32 describe(struct work *work, struct mapping_slot *slot, struct mapping
         mapping->generation = named->generation;
         mapping->kind = named->kind;
         mapping->name = named->name;
-        if (anon_name) mapping->name = name_text(work, slot, anon_name, 0, 0);
+        if (anon_name) mapping->kind = UNRESOLVED;
         return 1;
     }
     mapping->offset = 0;
@@ -345,6 +345,7 @@ GLOBAL u32 answer(struct work *work, struct mapping_slot *slot, u64 address, u32
         work->count = count;
         work->resume = resume;
         work->last_file = 0;
+        work->run++;
     }
     return BUSY;
 }

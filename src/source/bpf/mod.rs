@@ -9,8 +9,8 @@ use super::{Anchor, Deadlines, Gathered, Selection, Source, SourceError, Visit, 
 use crate::access::{CallerError, Reader, may_see};
 use crate::proc_files::ProcRoot;
 use crate::protocol::{DumpStrategy, Groups};
-use crate::task::TaskRecord;
-use gather::Memory;
+use crate::task::{Facts, TaskRecord};
+use gather::{Memory, Verdict, same_program};
 use programs::{Ask, Mode, Outcome, Programs};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -86,6 +86,7 @@ impl Source for BpfSource {
         let pid = selection.pid;
         let mut listed = VecDeque::new();
         let mut numbers = None;
+        let mut members_of = None;
         match selection.strategy {
             DumpStrategy::All | DumpStrategy::AllThreads => numbers = Some(1),
             DumpStrategy::One => listed.push_back(pid),
@@ -96,6 +97,7 @@ impl Source for BpfSource {
                 let mode = if strategy == DumpStrategy::Children { Mode::Children } else { Mode::Threads };
                 if may_see(reader, target) {
                     listed = self.list(reader, mode, pid)?;
+                    members_of = (mode == Mode::Threads).then_some(target.base.tgid);
                 }
             }
         }
@@ -105,6 +107,8 @@ impl Source for BpfSource {
             listed,
             numbers,
             average: super::typical_len(selection.groups),
+            members_of,
+            full: false,
         }))
     }
 }
@@ -117,6 +121,10 @@ struct BpfWalk {
     /// After those, the processes from this number on.
     numbers: Option<u32>,
     average: usize,
+    /// The process whose threads the listed tasks are, where they are such.
+    members_of: Option<u32>,
+    /// The visitor had no room in the read under way.
+    full: bool,
 }
 
 impl Walk for BpfWalk {
@@ -127,17 +135,20 @@ impl Walk for BpfWalk {
         visit: &mut dyn FnMut(&Gathered) -> Visit,
     ) -> Result<(), SourceError> {
         let source = self.source.clone();
-        let mut slot = source.programs.slot();
+        let groups = self.selection.groups;
+        let heavy = groups.intersects(Groups::VMA | Groups::CMDLINE);
         let mut left = room;
+        self.full = false;
         while left > 0 {
             let limit = left.div_ceil(self.average).max(1);
             let ask = Ask {
-                groups: self.selection.groups,
+                groups: groups | Ask::program(groups).groups,
                 limit,
                 per_thread: self.selection.per_thread(),
                 ..Ask::default()
             };
             let from_list = !self.listed.is_empty();
+            let mut slot = source.programs.slot();
             let answer = if from_list {
                 let ids: Vec<u32> = self.listed.iter().take(limit).copied().collect();
                 source.programs.tasks(&mut slot, reader, ask, &ids)?
@@ -147,17 +158,31 @@ impl Walk for BpfWalk {
                 source.programs.ask(&mut slot, reader, ask)?
             };
             if answer.outcome == Outcome::TooLarge {
-                self.listed = source.list(reader, Mode::Threads, answer.next).unwrap_or_default();
+                // Whoever holds a slot asks for no other.
+                drop(slot);
+                self.listed = match source.list(reader, Mode::Threads, answer.next) {
+                    Err(SourceError::NoSuchTask) => VecDeque::new(),
+                    listed => listed?,
+                };
+                self.members_of = Some(answer.next);
                 self.numbers = answer.next.checked_add(1);
                 continue;
             }
-            let records = slot.records(answer.count);
+            let (lent, copied);
+            let records: &[TaskRecord] = if heavy {
+                copied = slot.records(answer.count).to_vec();
+                drop(slot);
+                &copied
+            } else {
+                lent = slot;
+                lent.records(answer.count)
+            };
             if self.selection.strategy == DumpStrategy::One
                 && records.iter().all(|record| record.base.pid == 0)
             {
                 return Err(SourceError::NoSuchTask);
             }
-            let shown = self.show(&source, reader, records, &mut left, visit);
+            let shown = self.show(&source, reader, records, from_list, &mut left, visit);
             if from_list {
                 self.listed.drain(..shown);
             } else {
@@ -170,9 +195,12 @@ impl Walk for BpfWalk {
                 if !from_list {
                     self.turn_back(&records[shown..]);
                 }
-                return Ok(());
+                // Where nothing was shown, that is no end: what comes next may be smaller, or not be gathered yet.
+                if left < room || self.full {
+                    return Ok(());
+                }
             }
-            if left < self.average / 2 {
+            if left < room && left < self.average / 2 {
                 return Ok(());
             }
         }
@@ -183,9 +211,16 @@ impl Walk for BpfWalk {
         self.listed.is_empty() && self.numbers.is_none()
     }
 
-    fn still_visible(&self, reader: &Reader, task: &TaskRecord, _anchor: &Anchor) -> bool {
-        let now = self.source.records(reader, Ask::default(), &[task.base.pid]);
-        now.is_ok_and(|now| now.iter().any(|now| now.start_time == task.start_time && may_see(reader, now)))
+    fn still_visible(&self, reader: &Reader, task: &TaskRecord, anchor: &Anchor) -> bool {
+        if matches!(anchor, Anchor::Directory(_)) {
+            return self.source.procfs.still_visible(reader, self.selection, task, anchor);
+        }
+        let now = self.source.records(reader, Ask::program(self.selection.groups), &[task.base.pid]);
+        now.is_ok_and(|now| {
+            now.iter().any(|now| {
+                now.start_time == task.start_time && same_program(task, now) && may_see(reader, now)
+            })
+        })
     }
 }
 
@@ -196,20 +231,43 @@ impl BpfWalk {
         source: &BpfSource,
         reader: &Reader,
         records: &[TaskRecord],
+        from_list: bool,
         left: &mut usize,
         visit: &mut dyn FnMut(&Gathered) -> Visit,
     ) -> usize {
         let groups = self.selection.groups;
         let heavy = groups.intersects(Groups::VMA | Groups::CMDLINE);
-        let memory = heavy.then(|| Memory::gather(source, reader, self.selection, records));
+        let memory = heavy.then(|| Memory::gather(source, reader, self.selection, records, *left));
         for (at, record) in records.iter().enumerate() {
-            if record.base.pid == 0 || !may_see(reader, record) {
+            // A number of the list may be another process' by now.
+            let member = !from_list || self.members_of.is_none_or(|tgid| record.base.tgid == tgid);
+            if record.base.pid == 0 || !member {
                 continue;
             }
-            let Some(task) = gather::task(record, groups, memory.as_ref(), at) else { continue };
+            let unsettled = record.facts().contains(Facts::UNSETTLED);
+            let verdict = match &memory {
+                _ if unsettled => Verdict::Changed,
+                Some(memory) => memory.verdict(at),
+                None if may_see(reader, record) => Verdict::Show,
+                None => Verdict::Hide,
+            };
+            let from_files = match verdict {
+                Verdict::Hide => continue,
+                Verdict::Later => return at,
+                Verdict::Show => None,
+                Verdict::Changed => match source.procfs.one(reader, self.selection, record, *left) {
+                    None => continue,
+                    task => task,
+                },
+            };
+            let task = match &from_files {
+                Some(task) => task.gathered(),
+                None => gather::task(record, groups, memory.as_ref(), at),
+            };
             let outcome = visit(&task);
             self.average = ((self.average * 63 + task.len()) / 64).max(super::typical_len(groups) / 2);
             if outcome == Visit::Full {
+                self.full = true;
                 return at;
             }
             *left = left.saturating_sub(task.len());
@@ -231,6 +289,7 @@ impl BpfWalk {
             // In the middle of a process: its other threads first, as they were listed.
             let threads = rest.iter().map(|record| record.base);
             self.listed = threads.take_while(|base| base.tgid == tgid).map(|base| base.pid).collect();
+            self.members_of = Some(tgid);
             self.numbers = tgid.checked_add(1);
         }
     }

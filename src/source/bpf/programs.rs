@@ -95,6 +95,14 @@ pub struct Ask {
     pub limit: usize,
 }
 
+impl Ask {
+    /// What tells one program of a task from the next, where memory groups are asked for: the place of its arguments.
+    pub fn program(groups: Groups) -> Ask {
+        let memory = groups.intersects(Groups::VMA | Groups::CMDLINE);
+        Ask { groups: if memory { Groups::CMDLINE } else { Groups::empty() }, ..Ask::default() }
+    }
+}
+
 /// Its answer.
 #[derive(Clone, Copy, Debug)]
 pub struct Answer {
@@ -336,16 +344,16 @@ impl Programs {
     ) -> Result<Answer, SourceError> {
         let count = ids.len().min(AT_ONCE);
         slot.ids[..count].copy_from_slice(&ids[..count]);
-        self.ask(slot, reader, Ask { mode: Mode::Tasks, limit: count, ..ask })
+        self.ask(slot, reader, Ask { mode: Mode::Tasks, limit: count, per_thread: ask.per_thread, ..ask })
     }
 
     /// Asks the tasks program.
     pub fn ask(&self, slot: &mut Lease<TaskSlot>, reader: &Reader, ask: Ask) -> Result<Answer, SourceError> {
         const WITH_THREADS: u32 = 1;
         const THREAD_STAT: u32 = 2;
-        // A process' threads must fit the slot with it, so that is left to its size.
-        let limit =
-            if ask.per_thread && ask.mode == Mode::Processes { RECORDS } else { ask.limit.min(AT_ONCE) };
+        // A process must fit with all its threads, or else they are asked for one by one.
+        let whole = ask.per_thread && ask.mode == Mode::Processes;
+        let limit = ask.limit.min(AT_ONCE).max(if whole { 64 } else { 0 });
         let mut request = Request {
             mode: ask.mode as u32,
             slot: slot.index(),

@@ -320,7 +320,7 @@ GLOBAL u32 gather_one(u64 address, u32 number, struct view *view, struct task_re
         if (result != CHANGED) return result;
     }
     /* It never holds still: nothing is known of its memory. */
-    record->facts &= ~(HAS_MEMORY | DUMPABLE_KNOWN | DUMPABLE);
+    record->facts = UNSETTLED;
     clear((u64 *)&record->statm, sizeof(record->statm) / 8);
     clear(record->arguments, 4);
     return 1;

@@ -56,7 +56,13 @@ static int look_with(struct view *view, u32 reader, struct slot *slot) {
     view->almighty = view->user_ns == ns && may_ptrace_in(view, ns);
     slot->reader_pid_ns = at(struct pid_namespace, view->pid_ns)->ns.inum;
     slot->reader_user_ns = task->cred->user_ns->ns.inum;
-    return gather_one(address, 0, view, &slot->reader);
+    if (!gather_one(address, 0, view, &slot->reader)) return 0;
+    /* A reader counts with the credentials it acts with, which may be borrowed. */
+    u64 files = pair(task->cred, fsuid, fsgid);
+    slot->reader.credentials.fsuid = files;
+    slot->reader.credentials.fsgid = files >> 32;
+    *(u64 *)slot->reader.credentials.effective = word_at(place(task->cred, cap_effective));
+    return 1;
 }
 
 #define task_of_link(link, type)                                                                                       \

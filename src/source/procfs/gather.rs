@@ -1,7 +1,7 @@
 //! One task out of its files: judged, gathered, and judged again.
 
 use crate::access::{Reader, may_see};
-use crate::proc_files::{ProcRoot, StatLine, Status, TaskDir, parse_maps, parse_smaps};
+use crate::proc_files::{ProcRoot, StatLine, Status, TaskDir, is_absent, parse_maps, parse_smaps};
 use crate::protocol::{Groups, MAX_PAYLOAD};
 use crate::source::{Anchor, Gathered, Selection};
 use crate::task::{Facts, TaskRecord};
@@ -10,7 +10,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 /// A visible task with all that was asked for.
-pub(super) struct Task {
+pub(in crate::source) struct Task {
     pub record: TaskRecord,
     /// The groups it has, among those asked for.
     pub has: Groups,
@@ -92,6 +92,7 @@ fn gather_with(
     let asked = selection.groups;
     let mut has = asked & (Groups::BASE | Groups::CRED | Groups::STAT);
     let (mut mappings, mut command_line) = (Vec::new(), Vec::new());
+    let mut missing = Groups::empty();
     let mut other_files = false;
     if asked.contains(Groups::STAT) || (asked.contains(Groups::BASE) && !status.has_sessions) {
         other_files = true;
@@ -105,15 +106,25 @@ fn gather_with(
         has |= asked & Groups::STATM;
         if selection.wants_mappings(record.base.pid, record.base.tgid) {
             other_files = true;
-            mappings = read_mappings(text, &dir, asked.contains(Groups::VMA_STAT));
+            let with_statistics = asked.contains(Groups::VMA_STAT);
+            match read_mappings(text, &dir, with_statistics) {
+                Some(list) => mappings = list,
+                None => missing |= asked & (Groups::VMA | Groups::VMA_STAT),
+            }
             has.set(Groups::VMA, !mappings.is_empty());
         }
         if asked.contains(Groups::CMDLINE) {
             other_files = true;
             // Anchored by the directory, the file costs less than asking for the addresses and reading the memory.
-            if let Ok(line) = dir.read("cmdline", text) {
-                has |= Groups::CMDLINE;
-                command_line.extend_from_slice(line);
+            match dir.read("cmdline", text) {
+                Ok(line) => {
+                    has |= Groups::CMDLINE;
+                    command_line.extend_from_slice(line);
+                }
+                // The arguments are said to stand where no memory is.
+                Err(Errno::EFAULT) => has |= Groups::CMDLINE,
+                Err(e) if is_absent(e) || e == Errno::EACCES => {}
+                Err(_) => missing |= Groups::CMDLINE,
             }
         }
     }
@@ -126,7 +137,7 @@ fn gather_with(
     let in_pieces =
         lists.iter().any(|len| *len > MAX_PAYLOAD) || lists.iter().sum::<usize>() + NEVER_SPLIT > room;
     let anchor = if in_pieces { Anchor::Directory(dir) } else { Anchor::Number };
-    Ok(Task { record, has, mappings, command_line, missing: Groups::empty(), anchor })
+    Ok(Task { record, has, mappings, command_line, missing, anchor })
 }
 
 /// The task's status and what it says for the record, if the reader may see the task now.
@@ -184,20 +195,26 @@ fn dumpable(dir: &TaskDir, record: &TaskRecord) -> Facts {
     }
 }
 
-/// The mappings of a task in the protocol's form, with their statistics if asked for; empty where there are none.
-pub(in crate::source) fn read_mappings(text: &mut Vec<u8>, dir: &TaskDir, with_statistics: bool) -> Vec<u8> {
+/// The mappings of a task in the protocol's form, with their statistics if asked for; empty where there are none or
+/// this process may not know them, `None` where they are lost for another reason.
+pub(in crate::source) fn read_mappings(
+    text: &mut Vec<u8>,
+    dir: &TaskDir,
+    with_statistics: bool,
+) -> Option<Vec<u8>> {
     let mut list = Vec::new();
     let true_name = |start, end| dir.mapped_file(start, end);
     let (file, parse) =
         if with_statistics { ("smaps", parse_smaps as ParseMappings) } else { ("maps", parse_maps as _) };
     match dir.read_whole(file, text).map(|text| parse(text, &true_name, &mut list)) {
-        Ok(Ok(())) => list,
+        Ok(Ok(())) => Some(list),
         // A mapping with a name that no record can hold: the list would lie by leaving it out.
         Ok(Err(e)) => {
             log::warn!("mappings of a task left out: {e}");
-            Vec::new()
+            None
         }
-        Err(_) => Vec::new(),
+        Err(e) if is_absent(e) || e == Errno::EACCES => Some(Vec::new()),
+        Err(_) => None,
     }
 }
 

@@ -6,9 +6,9 @@ use super::deadline_pool::{DeadlinePool, Work};
 use super::typical_len;
 use super::{Anchor, Deadlines, Gathered, Selection, Source, SourceError, Visit, Walk};
 use crate::access::{CallerError, Reader};
-use crate::proc_files::{ProcRoot, Status, TaskDir, decimal};
+use crate::proc_files::{ProcRoot, Status, TaskDir, decimal, is_absent};
 use crate::protocol::{DumpStrategy, Groups};
-use crate::task::TaskRecord;
+use crate::task::{Facts, TaskRecord};
 #[cfg(feature = "bpf")]
 pub(super) use gather::read_mappings;
 use gather::{NEVER_SPLIT, ONE_FILE, Task, gather, gather_by_number};
@@ -67,14 +67,51 @@ impl ProcfsSource {
     /// [`SourceError::NoSuchTask`].
     #[cfg(feature = "bpf")]
     pub(super) fn list(&self, pid: u32, children: bool) -> Result<VecDeque<u32>, SourceError> {
-        let dir = self.root.task(pid).map_err(|_| SourceError::NoSuchTask)?;
+        let dir = self.root.task(pid).map_err(unfound)?;
         let ids = if children { Self::children(&dir, pid) } else { dir.threads() };
-        ids.map(VecDeque::from).map_err(|_| SourceError::NoSuchTask)
+        ids.map(VecDeque::from).map_err(unfound)
+    }
+
+    /// As [`Walk::still_visible`].
+    pub(super) fn still_visible(
+        &self,
+        reader: &Reader,
+        selection: Selection,
+        task: &TaskRecord,
+        anchor: &Anchor,
+    ) -> bool {
+        let Anchor::Directory(dir) = anchor else { return false };
+        let selection = Selection { groups: Groups::empty(), ..selection };
+        // With other rights it may be running another program, whose readers are others.
+        gather(&self.root, reader, selection, dir.clone(), usize::MAX).is_ok_and(|now| {
+            now.record.base.pid == task.base.pid && now.record.credentials == task.credentials
+        })
+    }
+
+    /// One task with all that was asked for, if the reader may see it.
+    #[cfg(feature = "bpf")]
+    pub(super) fn one(
+        &self,
+        reader: &Reader,
+        selection: Selection,
+        task: &TaskRecord,
+        room: usize,
+    ) -> Option<Task> {
+        let id = TaskId { tgid: task.base.tgid, tid: task.base.pid };
+        let upcoming = VecDeque::from([id]);
+        let walk = ProcfsWalk {
+            source: self.clone(),
+            selection,
+            leaders: Vec::new().into_iter(),
+            upcoming,
+            average: typical_len(selection.groups),
+        };
+        walk.gather_all(&Arc::new(reader.clone()), room, &[id]).pop()?.ok()
     }
 
     /// Nothing of a task that the reader may not see tells it that the task has children or threads.
     fn target(&self, reader: &Reader, selection: Selection) -> Result<Option<Arc<TaskDir>>, SourceError> {
-        let dir = Arc::new(self.root.task(selection.pid).map_err(|_| SourceError::NoSuchTask)?);
+        let dir = Arc::new(self.root.task(selection.pid).map_err(unfound)?);
         let light = Selection { groups: Groups::empty(), strategy: DumpStrategy::One, ..selection };
         Ok(gather(&self.root, reader, light, dir.clone(), usize::MAX).is_ok().then_some(dir))
     }
@@ -98,7 +135,7 @@ impl Source for ProcfsSource {
                 leaders = self.root.processes().map_err(SourceError::Unreadable)?;
             }
             DumpStrategy::One => {
-                self.root.task(pid).map_err(|_| SourceError::NoSuchTask)?;
+                self.root.task(pid).map_err(unfound)?;
                 upcoming.push_back(TaskId { tgid: pid, tid: pid });
             }
             DumpStrategy::Children => {
@@ -108,7 +145,7 @@ impl Source for ProcfsSource {
             }
             DumpStrategy::Thread => {
                 if let Some(dir) = self.target(reader, selection)? {
-                    let tgid = Self::thread_group(&dir).map_err(|_| SourceError::NoSuchTask)?;
+                    let tgid = Self::thread_group(&dir).map_err(unfound)?;
                     let tids = dir.threads().unwrap_or_default();
                     upcoming.extend(tids.into_iter().map(|tid| TaskId { tgid, tid }));
                 }
@@ -122,6 +159,11 @@ impl Source for ProcfsSource {
             average: typical_len(selection.groups),
         }))
     }
+}
+
+/// What it means that a task named by a request cannot be looked at.
+fn unfound(error: Errno) -> SourceError {
+    if is_absent(error) { SourceError::NoSuchTask } else { SourceError::Unreadable(error) }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -192,10 +234,7 @@ impl Walk for ProcfsWalk {
     }
 
     fn still_visible(&self, reader: &Reader, task: &TaskRecord, anchor: &Anchor) -> bool {
-        let Anchor::Directory(dir) = anchor else { return false };
-        let selection = Selection { groups: Groups::empty(), ..self.selection };
-        gather(&self.source.root, reader, selection, dir.clone(), usize::MAX)
-            .is_ok_and(|now| now.record.base.pid == task.base.pid)
+        self.source.still_visible(reader, self.selection, task, anchor)
     }
 }
 
@@ -238,7 +277,16 @@ impl ProcfsWalk {
         let light = Selection { groups: self.selection.groups - memory, ..self.selection };
         let late = |id: &TaskId| {
             let task = Item { selection: light, ..item(id) }.run();
-            task.map(|task| Task { missing: memory, ..task })
+            task.map(|task| {
+                let mut missing = memory;
+                if !task.record.facts().contains(Facts::HAS_MEMORY) {
+                    missing = Groups::empty();
+                }
+                if !self.selection.wants_mappings(task.record.base.pid, task.record.base.tgid) {
+                    missing -= Groups::VMA | Groups::VMA_STAT;
+                }
+                Task { missing, ..task }
+            })
         };
         results.into_iter().zip(ids).map(|(result, id)| result.unwrap_or_else(|| late(id))).collect()
     }
