@@ -51,6 +51,7 @@ enum mode {
 enum options {
     WITH_THREADS = 1 << 0, /* PROCESSES: after each process's leader its other threads */
     THREAD_STAT = 1 << 1,  /* STAT of the single thread, not the whole process */
+    WITH_LINES = 1 << 2,   /* command lines, where they can be told */
 };
 enum outcome {
     FINISHED,  /* nothing of the range is left */
@@ -70,6 +71,14 @@ struct request {
 
 #define IDS 4096
 #define RECORDS 3000
+#define LINE_BYTES (256 * 1024)
+#define LONGEST_LINE 4096
+/* A command line among slot.bytes. */
+struct line {
+    u32 at, length;
+};
+#define UNTOLD (~0u)        /* to be read from the task's memory */
+#define NOT_PLAIN (~0u - 1) /* to be asked of /proc, which does not show every kind of mapping */
 struct slot {
     u32 reader_user_ns, reader_pid_ns; /* inode numbers */
     struct task_record reader;
@@ -78,4 +87,6 @@ struct slot {
         struct task_record records[RECORDS];
         u32 list[RECORDS * sizeof(struct task_record) / sizeof(u32)];
     };
+    struct line lines[RECORDS]; /* one for each record */
+    u8 bytes[LINE_BYTES];
 };

@@ -1,7 +1,7 @@
 //! What stands in tasks' memory and mapping trees, for a batch of records.
 
 use super::BpfSource;
-use super::programs::{Ask, Mapping, MappingSlot, TargetState};
+use super::programs::{Ask, Batch, Mapping, MappingSlot, TargetState};
 use crate::access::{Reader, may_see};
 use crate::proc_files::{ProcRoot, is_absent, page_size};
 use crate::protocol::{EncodeError, Groups, VmFlags, VmaFields, push_vma};
@@ -41,6 +41,25 @@ pub(super) enum Verdict {
     Later,
 }
 
+/// Where a command line comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LineFrom {
+    /// It is there already, or not asked for.
+    Record,
+    Memory,
+    Proc,
+}
+
+impl LineFrom {
+    pub fn of(batch: Batch<'_>, at: usize) -> LineFrom {
+        match batch.records[at].facts().contains(Facts::HAS_MEMORY) {
+            true if batch.asks_proc(at) => LineFrom::Proc,
+            true if batch.line(at).is_none() => LineFrom::Memory,
+            _ => LineFrom::Record,
+        }
+    }
+}
+
 #[derive(Default)]
 enum Mappings {
     #[default]
@@ -56,6 +75,7 @@ enum Mappings {
 pub(super) fn task<'a>(
     record: &'a TaskRecord,
     asked: Groups,
+    line: Option<&'a [u8]>,
     memory: Option<&'a Memory>,
     at: usize,
 ) -> Gathered<'a> {
@@ -79,9 +99,12 @@ pub(super) fn task<'a>(
             Mappings::None | Mappings::AskProc => &[],
         };
         task.groups.set(Groups::VMA, !task.mappings.is_empty());
-        task.groups.set(Groups::CMDLINE, entry.command_line.is_some());
-        task.command_line = entry.command_line.as_deref().unwrap_or_default();
         task.missing = entry.missing;
+    }
+    let own = || memory.and_then(|memory| memory.entries[at].command_line.as_deref());
+    if let Some(line) = line.or_else(own) {
+        task.groups |= Groups::CMDLINE;
+        task.command_line = line;
     }
     task
 }
@@ -92,14 +115,21 @@ impl Memory {
         self.entries[at].verdict
     }
 
-    /// Gathers for those of `records` that `reader` may see, about as much as `room` holds, then judges them again.
+    /// Gathers for those of a batch's records that `reader` may see, about as much as `room` holds, then judges them
+    /// again.
     pub fn gather(
         source: &BpfSource,
         reader: &Reader,
         selection: Selection,
-        records: &[TaskRecord],
+        batch: Batch<'_>,
         room: usize,
     ) -> Memory {
+        let records = batch.records;
+        let line_of = |at| match selection.groups.contains(Groups::CMDLINE) {
+            true => LineFrom::of(batch, at),
+            false => LineFrom::Record,
+        };
+        let lines: Vec<LineFrom> = (0..records.len()).map(line_of).collect();
         let shown: Vec<usize> = (0..records.len())
             .filter(|at| records[*at].base.pid != 0 && may_see(reader, &records[*at]))
             .collect();
@@ -121,9 +151,14 @@ impl Memory {
                 memory.map(source, reader, records, &mapped, room);
             }
         }
-        let owners: Vec<usize> =
-            owners.into_iter().filter(|at| memory.entries[*at].verdict == Verdict::Show).collect();
-        memory.read(source, selection, records, &owners);
+        // A line that came with the record is of the very moment of its judgement.
+        let all = selection.groups.contains(Groups::VMA);
+        let owners: Vec<usize> = owners
+            .into_iter()
+            .filter(|at| memory.entries[*at].verdict == Verdict::Show)
+            .filter(|at| all || lines[*at] != LineFrom::Record)
+            .collect();
+        memory.read(source, selection, records, &owners, &lines);
         memory.judge_again(source, reader, records, &owners);
         memory
     }
@@ -158,17 +193,26 @@ impl Memory {
     }
 
     /// What only reading can tell, under deadlines.
-    fn read(&mut self, source: &BpfSource, selection: Selection, records: &[TaskRecord], owners: &[usize]) {
+    fn read(
+        &mut self,
+        source: &BpfSource,
+        selection: Selection,
+        records: &[TaskRecord],
+        owners: &[usize],
+        lines: &[LineFrom],
+    ) {
         let statistics = selection.groups.contains(Groups::VMA_STAT);
-        let command_lines = selection.groups.contains(Groups::CMDLINE);
-        let asks = |at: &&usize| command_lines || matches!(self.entries[**at].mappings, Mappings::AskProc);
+        let asks = |at: &&usize| {
+            lines[**at] != LineFrom::Record || matches!(self.entries[**at].mappings, Mappings::AskProc)
+        };
         let places: Vec<usize> = owners.iter().filter(asks).copied().collect();
         let item = |at: &usize| Item {
             root: source.procfs.root.clone(),
             pid: records[*at].base.pid,
             tgid: records[*at].base.tgid,
             mappings: matches!(self.entries[*at].mappings, Mappings::AskProc).then_some(statistics),
-            arguments: command_lines.then_some(records[*at].arguments),
+            line: lines[*at],
+            arguments: records[*at].arguments,
         };
         let items: Vec<Item> = places.iter().map(item).collect();
         if items.is_empty() {
@@ -189,7 +233,7 @@ impl Memory {
                     let lost = [
                         (asked_proc, Groups::VMA),
                         (asked_proc && statistics, Groups::VMA_STAT),
-                        (command_lines, Groups::CMDLINE),
+                        (lines[at] != LineFrom::Record, Groups::CMDLINE),
                     ];
                     entry.missing = lost.iter().filter(|(lost, _)| *lost).map(|(_, group)| *group).collect();
                 }
@@ -347,7 +391,8 @@ struct Item {
     tgid: u32,
     /// Mappings are wanted; true with statistics.
     mappings: Option<bool>,
-    arguments: Option<[u64; 4]>,
+    line: LineFrom,
+    arguments: [u64; 4],
 }
 
 impl Work for Item {
@@ -368,8 +413,12 @@ impl Work for Item {
                 Err(_) => return None,
             };
         }
-        let Some(area) = self.arguments else { return Some((mappings, None)) };
-        let line = match read_command_line(self.pid, area, page_size() as usize) {
+        let line = match self.line {
+            LineFrom::Record => return Some((mappings, None)),
+            LineFrom::Memory => read_command_line(self.pid, self.arguments, page_size() as usize),
+            LineFrom::Proc => Err(Errno::EPERM),
+        };
+        let line = match line {
             // Forbidden even to root, who still may read the file.
             Err(Errno::EPERM) => {
                 self.root.task(self.pid).and_then(|dir| dir.read("cmdline", &mut text).map(<[u8]>::to_vec))

@@ -113,6 +113,7 @@ struct rw_semaphore {
 };
 struct mm_struct {
     struct maple_tree mm_mt;
+    void *pgd;
     struct rw_semaphore mmap_lock;
     struct {
     } mm_lock_seq;
@@ -123,6 +124,11 @@ struct mm_struct {
     unsigned long hiwater_rss, hiwater_vm, total_vm, locked_vm, data_vm, exec_vm, stack_vm;
     unsigned long start_code, end_code, arg_start, arg_end, env_start, env_end;
     struct percpu_counter rss_stat[4];
+    struct {
+        struct {
+            s64 counter;
+        } tlb_gen;
+    } context;
     unsigned long flags;
     struct user_namespace *user_ns;
 };

@@ -8,7 +8,7 @@
  *
  * Names repeat: each distinct file is named once per run. A run is one RCU read section, so that no address of a
  * directory entry or mount comes to mean another one meanwhile. */
-#include "find.h"
+#include "memory.h"
 #include "mappings_abi.h"
 
 #define TRIES 6
@@ -317,11 +317,6 @@ GLOBAL u32 mappings_of(struct work *work, struct mapping_slot *slot, u64 memory,
         address = last + 1;
     }
     return BUSY;
-}
-
-/* Is a writer at the tree of mappings? Older kernels raise the number at the end of a change only. */
-static bool being_written(struct mm_struct *mm) {
-    return fresh(mm->mmap_lock.count.counter) & 1;
 }
 
 GLOBAL u32 answer(struct work *work, struct mapping_slot *slot, u64 address, u32 limit) {

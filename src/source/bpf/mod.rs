@@ -1,5 +1,6 @@
 //! The fast source: BPF programs that write records of tasks straight into memory this process maps.
 
+mod direct_map;
 mod gather;
 mod programs;
 mod slots;
@@ -10,15 +11,15 @@ use crate::access::{CallerError, Reader, may_see};
 use crate::proc_files::ProcRoot;
 use crate::protocol::{DumpStrategy, Groups};
 use crate::task::{Facts, TaskRecord};
-use gather::{Memory, Verdict, same_program};
-use programs::{Ask, Mode, Outcome, Programs};
+use gather::{LineFrom, Memory, Verdict, same_program};
+use programs::{Ask, Batch, Mode, Outcome, Programs};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 pub use programs::LoadError;
 
-/// Tasks from BPF programs; memory that they cannot read (command lines, statistics of mappings) as the /proc source
-/// reads it, under the same deadlines.
+/// Tasks from BPF programs; memory that they cannot read (unusual command lines, statistics of mappings) as the /proc
+/// source reads it, under the same deadlines.
 #[derive(Clone)]
 pub struct BpfSource {
     programs: Arc<Programs>,
@@ -136,7 +137,7 @@ impl Walk for BpfWalk {
     ) -> Result<(), SourceError> {
         let source = self.source.clone();
         let groups = self.selection.groups;
-        let heavy = groups.intersects(Groups::VMA | Groups::CMDLINE);
+        let with_lines = groups.contains(Groups::CMDLINE) && source.programs.reads_lines();
         let mut left = room;
         self.full = false;
         while left > 0 {
@@ -145,6 +146,7 @@ impl Walk for BpfWalk {
                 groups: groups | Ask::program(groups).groups,
                 limit,
                 per_thread: self.selection.per_thread(),
+                lines: with_lines,
                 ..Ask::default()
             };
             let from_list = !self.listed.is_empty();
@@ -169,20 +171,22 @@ impl Walk for BpfWalk {
                 continue;
             }
             let (lent, copied);
-            let records: &[TaskRecord] = if heavy {
-                copied = slot.records(answer.count).to_vec();
+            let batch = slot.batch(answer.count, with_lines);
+            let batch = if self.is_incomplete(batch) {
+                copied = batch.to_owned();
                 drop(slot);
-                &copied
+                copied.batch()
             } else {
                 lent = slot;
-                lent.records(answer.count)
+                lent.batch(answer.count, with_lines)
             };
+            let records = batch.records;
             if self.selection.strategy == DumpStrategy::One
                 && records.iter().all(|record| record.base.pid == 0)
             {
                 return Err(SourceError::NoSuchTask);
             }
-            let shown = self.show(&source, reader, records, from_list, &mut left, visit);
+            let shown = self.show(&source, reader, batch, from_list, &mut left, visit);
             if from_list {
                 self.listed.drain(..shown);
             } else {
@@ -225,19 +229,28 @@ impl Walk for BpfWalk {
 }
 
 impl BpfWalk {
+    /// More is asked for than these records tell.
+    fn is_incomplete(&self, batch: Batch<'_>) -> bool {
+        let groups = self.selection.groups;
+        let lines = groups.contains(Groups::CMDLINE);
+        groups.contains(Groups::VMA)
+            || lines && (0..batch.records.len()).any(|at| LineFrom::of(batch, at) != LineFrom::Record)
+    }
+
     /// Visits these records; gives how many were dealt with.
     fn show(
         &mut self,
         source: &BpfSource,
         reader: &Reader,
-        records: &[TaskRecord],
+        batch: Batch<'_>,
         from_list: bool,
         left: &mut usize,
         visit: &mut dyn FnMut(&Gathered) -> Visit,
     ) -> usize {
         let groups = self.selection.groups;
-        let heavy = groups.intersects(Groups::VMA | Groups::CMDLINE);
-        let memory = heavy.then(|| Memory::gather(source, reader, self.selection, records, *left));
+        let records = batch.records;
+        let memory =
+            self.is_incomplete(batch).then(|| Memory::gather(source, reader, self.selection, batch, *left));
         for (at, record) in records.iter().enumerate() {
             // A number of the list may be another process' by now.
             let member = !from_list || self.members_of.is_none_or(|tgid| record.base.tgid == tgid);
@@ -262,7 +275,7 @@ impl BpfWalk {
             };
             let task = match &from_files {
                 Some(task) => task.gathered(),
-                None => gather::task(record, groups, memory.as_ref(), at),
+                None => gather::task(record, groups, batch.line(at), memory.as_ref(), at),
             };
             let outcome = visit(&task);
             self.average = ((self.average * 63 + task.len()) / 64).max(super::typical_len(groups) / 2);

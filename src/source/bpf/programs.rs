@@ -11,6 +11,7 @@ mod skeleton {
     }
 }
 
+use super::direct_map::{Samples, memory_end};
 use super::slots::{Lease, Slots};
 use crate::access::Reader;
 use crate::proc_files::page_size;
@@ -87,6 +88,8 @@ pub struct Ask {
     pub groups: Groups,
     /// After each process's leader its other threads, each with its own STAT.
     pub per_thread: bool,
+    /// Command lines with the records.
+    pub lines: bool,
     /// First number of processes.
     pub first: u32,
     /// Whose threads or children.
@@ -132,6 +135,15 @@ struct Request {
 const IDS: usize = 4096;
 const RECORDS: usize = 3000;
 const WORDS: usize = RECORDS * size_of::<TaskRecord>() / 4;
+const LINE_BYTES: usize = 256 * 1024;
+
+/// `struct line` of abi.h.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+struct Line {
+    at: u32,
+    length: u32,
+}
 
 /// Records that one run fills at most: more of them leave the cache before they are packed.
 const AT_ONCE: usize = 1024;
@@ -145,12 +157,24 @@ pub struct TaskSlot {
     reader: TaskRecord,
     ids: [u32; IDS],
     records: [TaskRecord; RECORDS],
+    lines: [Line; RECORDS],
+    bytes: [u8; LINE_BYTES],
 }
 
 impl TaskSlot {
     /// The records of an answer.
     pub fn records(&self, count: u32) -> &[TaskRecord] {
         &self.records[..(count as usize).min(RECORDS)]
+    }
+
+    /// The records of an answer with their command lines, if those were asked for.
+    pub fn batch(&self, count: u32, with_lines: bool) -> Batch<'_> {
+        let records = self.records(count);
+        Batch {
+            records,
+            lines: &self.lines[..if with_lines { records.len() } else { 0 }],
+            bytes: &self.bytes,
+        }
     }
 
     /// The reader, and the inode numbers of its user and pid namespaces.
@@ -162,6 +186,53 @@ impl TaskSlot {
     pub fn list(&self, count: u32) -> &[u32] {
         let words: &[u32] = <[u32]>::ref_from_bytes(self.records.as_bytes()).unwrap_or_default();
         &words[..(count as usize).min(WORDS)]
+    }
+}
+
+/// Records with their command lines.
+#[derive(Clone, Copy)]
+pub struct Batch<'a> {
+    pub records: &'a [TaskRecord],
+    lines: &'a [Line],
+    bytes: &'a [u8],
+}
+
+/// A batch that needs no slot any more.
+pub struct OwnedBatch {
+    records: Vec<TaskRecord>,
+    lines: Vec<Line>,
+    bytes: Vec<u8>,
+}
+
+impl<'a> Batch<'a> {
+    /// The command line of a record, where the program could tell it: of the very moment of the record.
+    pub fn line(&self, at: usize) -> Option<&'a [u8]> {
+        let line = self.lines.get(at)?;
+        self.bytes.get(line.at as usize..)?.get(..line.length as usize)
+    }
+
+    /// The command line is to be asked of /proc, which does not show all that memory holds.
+    pub fn asks_proc(&self, at: usize) -> bool {
+        self.lines.get(at).is_some_and(|line| line.length == u32::MAX - 1)
+    }
+
+    /// A copy of it.
+    pub fn to_owned(self) -> OwnedBatch {
+        let ends =
+            (0..self.lines.len()).filter_map(|at| Some(self.lines[at].at as usize + self.line(at)?.len()));
+        let used = ends.max().unwrap_or(0);
+        OwnedBatch {
+            records: self.records.to_vec(),
+            lines: self.lines.to_vec(),
+            bytes: self.bytes[..used].to_vec(),
+        }
+    }
+}
+
+impl OwnedBatch {
+    /// The batch that it is a copy of.
+    pub fn batch(&self) -> Batch<'_> {
+        Batch { records: &self.records, lines: &self.lines, bytes: &self.bytes }
     }
 }
 
@@ -283,6 +354,8 @@ pub struct Programs {
     mappings: skeleton::mappings::MappingsSkel<'static>,
     task_slots: Arc<Slots<TaskSlot>>,
     mapping_slots: Arc<Slots<MappingSlot>>,
+    /// The tasks program can read command lines.
+    reads_lines: bool,
 }
 
 // SAFETY: after loading, the skeletons are only asked for the programs' file descriptors.
@@ -308,8 +381,11 @@ impl Programs {
         }
         open.maps.slots.set_max_entries(TASK_SLOTS)?;
         open.maps.batches.set_max_entries(TASK_SLOTS)?;
-        let tasks = open.load()?;
+        let mut tasks = open.load()?;
         run(&tasks.progs.prepare, &mut [])?;
+        let reads_lines = find_direct_map(&mut tasks).map_err(|why| {
+            log::info!("command lines are read through the kernel, not from its page tables: {why}");
+        });
         let task_slots = Slots::map(tasks.maps.slots.as_fd(), TASK_SLOTS)?;
 
         let mut open = skeleton::mappings::MappingsSkelBuilder::default().open(forever())?;
@@ -320,7 +396,12 @@ impl Programs {
         open.maps.works.set_max_entries(MAPPING_SLOTS)?;
         let mappings = open.load()?;
         let mapping_slots = Slots::map(mappings.maps.mapping_slots.as_fd(), MAPPING_SLOTS)?;
-        Ok(Programs { tasks, mappings, task_slots, mapping_slots })
+        Ok(Programs { tasks, mappings, task_slots, mapping_slots, reads_lines: reads_lines.is_ok() })
+    }
+
+    /// The tasks program reads command lines along with records, where asked to.
+    pub fn reads_lines(&self) -> bool {
+        self.reads_lines
     }
 
     /// Borrows a slot for the tasks program.
@@ -351,6 +432,7 @@ impl Programs {
     pub fn ask(&self, slot: &mut Lease<TaskSlot>, reader: &Reader, ask: Ask) -> Result<Answer, SourceError> {
         const WITH_THREADS: u32 = 1;
         const THREAD_STAT: u32 = 2;
+        const WITH_LINES: u32 = 4;
         // A process must fit with all its threads, or else they are asked for one by one.
         let whole = ask.per_thread && ask.mode == Mode::Processes;
         let limit = ask.limit.min(AT_ONCE).max(if whole { 64 } else { 0 });
@@ -359,7 +441,8 @@ impl Programs {
             slot: slot.index(),
             reader: reader.tid,
             groups: ask.groups.bits() as u32,
-            options: if ask.per_thread { WITH_THREADS | THREAD_STAT } else { 0 },
+            options: if ask.per_thread { WITH_THREADS | THREAD_STAT } else { 0 }
+                | if ask.lines && self.reads_lines { WITH_LINES } else { 0 },
             first: ask.first,
             last: u32::MAX,
             target: ask.target,
@@ -396,6 +479,34 @@ impl Programs {
         };
         run(&self.mappings.progs.gather_mappings, request.as_mut_bytes()).map_err(SourceError::Program)?;
         Ok(request)
+    }
+}
+
+/// Lets the program find where the kernel maps all memory, twice: with other pages it must come to the same, and to
+/// have given up pages must show in what the program takes as the sign of it.
+fn find_direct_map(tasks: &mut skeleton::tasks::TasksSkel<'_>) -> io::Result<()> {
+    let mut samples = Samples::new()?;
+    let end = memory_end()?;
+    let mut find = |samples: &Samples| {
+        // The kernel may be moving one of the pages at this moment.
+        for _ in 0..3 {
+            let shared = tasks.maps.bss_data.as_deref_mut().ok_or(io::ErrorKind::Unsupported)?;
+            shared.memory_end = end;
+            shared.sample_addresses = samples.addresses;
+            shared.sample_words = samples.words;
+            if run(&tasks.progs.calibrate, &mut []).is_ok() {
+                let shared = tasks.maps.bss_data.as_deref().ok_or(io::ErrorKind::Unsupported)?;
+                return Ok((shared.direct_map, shared.top_shift, shared.flushes));
+            }
+        }
+        Err(io::Error::other("memory is not found where it should be"))
+    };
+    let before = find(&samples)?;
+    samples.move_to_other_pages()?;
+    let after = find(&samples)?;
+    match before.0 == after.0 && before.1 == after.1 && before.2 < after.2 {
+        true => Ok(()),
+        false => Err(io::Error::other("pages are given up unseen")),
     }
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 #include "find.h"
 #include "abi.h"
+#include "command_line.h"
 
 #define MAX_CPUS 1024
 #define PF_KTHREAD 0x00200000
@@ -13,6 +14,14 @@ const volatile u32 cpus = 1, page_shift = 12;
 
 u64 per_cpu_offset[MAX_CPUS];
 
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(map_flags, BPF_F_MMAPABLE);
+    __uint(max_entries, 1);
+    __type(key, u32);
+    __type(value, struct slot);
+} slots SEC(".maps");
+
 /* Whose eyes: what every record needs to know of the reader. */
 struct view {
     u64 pid_ns, cred, user_ns, init_user_ns, signal;
@@ -22,6 +31,10 @@ struct view {
     /* The namespace judged last, and the answer. */
     u32 judged;
     u64 judged_ns;
+    /* With WITH_LINES: of which record the next command line is, how long it is, how much of the slot's bytes is used;
+     * and the task's memory and credentials before it was read. */
+    u32 line, length, used, slot;
+    u64 line_memory, line_credentials;
 };
 
 static u32 number_in(const struct view *view, u64 address) {
@@ -251,6 +264,35 @@ static u32 without_memory(struct task_struct *task, struct view *view, struct ta
            (!bpf_core_field_exists(task->user_dumpable) || BPF_CORE_READ_BITFIELD(task, user_dumpable) ? DUMPABLE : 0);
 }
 
+/* Reads the command line of a task; `fill`, which must come next, sees whether it was of one program. */
+static void next_line(struct view *view, u64 address) {
+    struct task_struct *task = at(struct task_struct, address);
+    u32 key = view->slot;
+    struct slot *slot = bpf_map_lookup_elem(&slots, &key);
+    u64 memory = address_in(task, mm);
+    view->line_memory = memory;
+    view->line_credentials = address_in(task, real_cred);
+    view->length = UNTOLD;
+    if (slot && memory && !(task->flags & PF_KTHREAD))
+        view->length = read_line(slot, view->used, memory, view->almighty);
+}
+
+/* Makes the line read last that of the record at view->line. */
+GLOBAL u32 keep_line(struct view *view) {
+    if (!view) return 0;
+    u32 key = view->slot, place = view->line;
+    struct slot *slot = bpf_map_lookup_elem(&slots, &key);
+    if (!slot || place >= RECORDS) return 0;
+    slot->lines[place].at = view->used;
+    slot->lines[place].length = view->length;
+    if (view->length <= LONGEST_LINE) view->used += view->length;
+    return 0;
+}
+
+static bool lines_are_full(const struct view *view) {
+    return view->used > LINE_BYTES - 2 * PAGE;
+}
+
 enum filled { GONE, FILLED, CHANGED };
 
 /* Fills the record of one task; `number` is its number for the reader, where that is known already. */
@@ -307,6 +349,8 @@ GLOBAL int fill(u64 address, u32 number, struct view *view, struct task_record *
 
     /* All of it belongs to one program that the task ran: an exec changes the memory, then the credentials. The latter
      * cannot come back at the same address within an RCU section, so two execs in a row show as well. */
+    if (view->options & WITH_LINES && (view->line_memory != memory || view->line_credentials != credentials))
+        return CHANGED;
     return memory == address_in(task, mm) && credentials == address_in(task, real_cred) && !between_programs(task)
                ? FILLED
                : CHANGED;
@@ -316,12 +360,17 @@ GLOBAL int fill(u64 address, u32 number, struct view *view, struct task_record *
 GLOBAL u32 gather_one(u64 address, u32 number, struct view *view, struct task_record *record) {
     if (!view || !record) return 0;
     for (int try = 0; try < 4; try++) {
+        if (view->options & WITH_LINES) next_line(view, address);
         int result = fill(address, number, view, record);
-        if (result != CHANGED) return result;
+        if (result == CHANGED) continue;
+        if (view->options & WITH_LINES) keep_line(view);
+        return result;
     }
     /* It never holds still: nothing is known of its memory. */
     record->facts = UNSETTLED;
     clear((u64 *)&record->statm, sizeof(record->statm) / 8);
     clear(record->arguments, 4);
+    view->length = UNTOLD;
+    if (view->options & WITH_LINES) keep_line(view);
     return 1;
 }

@@ -11,20 +11,14 @@
 
 #define SECTION 8 /* leaves of 64 numbers in one RCU read section */
 
-struct {
-    __uint(type, BPF_MAP_TYPE_ARRAY);
-    __uint(map_flags, BPF_F_MMAPABLE);
-    __uint(max_entries, 1);
-    __type(key, u32);
-    __type(value, struct slot);
-} slots SEC(".maps");
-
 /* Beside each slot: the tasks under work, as addresses. Not for user space. */
 #define BATCH 64
 struct batch {
     u64 pids[BATCH]; /* a leaf of the tree */
     u64 tasks[BATCH], signals[BATCH], credentials[BATCH], memories[BATCH], counters[BATCH];
+    u64 starts[BATCH], entries[BATCH], nodes[BATCH]; /* of command lines, their page tables, their trees of mappings */
     u32 numbers[BATCH];
+    struct view view; /* the stack is small */
     u64 sink;
     u32 zero; /* Always 0, but not to the verifier: a counter that starts from a constant is followed value by value. */
 };
@@ -95,11 +89,49 @@ GLOBAL u32 leaders_of(struct batch *batch, u32 from) {
     return found;
 }
 
+/* The same for what `read_line` will read: one step of all walks after the other. */
+GLOBAL u64 warm_lines(struct batch *batch, u32 count) {
+    if (!batch) return 0;
+    u64 sink = 0;
+    u32 i, shift = top_shift;
+    const u32 operations = bpf_core_field_offset(struct vm_area_struct, vm_ops);
+    for (int depth = 0; depth < 5; depth++) {
+        bpf_for(i, 0, count) {
+            u64 node = batch->nodes[i & 63] & ~0xffull;
+            if (node) sink += word_at(node) + word_at(node + 64) + word_at(node + 128) + word_at(node + 192);
+        }
+        bpf_for(i, 0, count) {
+            u64 node = batch->nodes[i & 63], area = 0;
+            if (node) node = slot_below(node, batch->starts[i & 63]);
+            if (IS_LEAF(batch->nodes[i & 63])) area = node, node = 0;
+            batch->nodes[i & 63] = node;
+            if (area) sink += word_at(area) + word_at(area + operations);
+        }
+        bpf_for(i, 0, count) {
+            u64 place = batch->entries[i & 63], start = batch->starts[i & 63];
+            if (!place) continue;
+            u64 entry = word_at(place);
+            if (shift > 12)
+                place = entry_in_next(entry, start, (shift - 9) & 63);
+            else
+                place = (place = page_of(entry)) ? place + (start & (PAGE - 1)) : 0;
+            batch->entries[i & 63] = place;
+        }
+        if (shift <= 12) break;
+        shift -= 9;
+    }
+    bpf_for(i, 0, count) {
+        u64 place = batch->entries[i & 63];
+        if (place) sink += word_at(place) + word_at(place + 64);
+    }
+    return sink;
+}
+
 /* Brings what `fill` will read of a batch's tasks into the cache, one kind of object after the other: loads that do
  * not depend on each other wait for memory together. A walk through one task after the other takes half as long again. */
 GLOBAL u32 warm(struct batch *batch, struct view *view, u32 count) {
     if (!batch || !view) return 0;
-    u32 groups = view->groups, almighty = view->almighty, i;
+    u32 groups = view->groups, almighty = view->almighty, lines = view->options & WITH_LINES, i;
     struct mm_struct___plain *plain = 0;
     u64 sink = touch(batch->tasks, bpf_core_field_offset(struct task_struct, signal));
     bpf_for(i, 0, count) {
@@ -121,8 +153,16 @@ GLOBAL u32 warm(struct batch *batch, struct view *view, u32 count) {
         if (groups & STAT)
             sink += signal->nr_threads + signal->stats_lock.seqcount.seqcount.sequence + signal->cmin_flt +
                     signal->prev_cputime.utime + signal->sum_sched_runtime;
+        batch->entries[i & 63] = batch->nodes[i & 63] = 0;
         if (!batch->memories[i & 63]) continue;
         if (!almighty) sink += address_in(mm, user_ns) + word_at(place(bitmap, flags));
+        if (lines) {
+            u64 start = mm->arg_start;
+            batch->starts[i & 63] = start;
+            batch->entries[i & 63] = address_in(mm, pgd) + (start >> (top_shift & 63) & 511) * 8;
+            batch->nodes[i & 63] = address_in(mm, mm_mt.ma_root);
+            sink += mm->context.tlb_gen.counter + mm->mmap_lock.count.counter + int_at(place(mm, mm_lock_seq));
+        }
         if (!(groups & STATM)) continue;
         sink += mm->pgtables_bytes.counter + mm->hiwater_rss + mm->exec_vm + mm->arg_start;
         if (bpf_core_field_exists(plain->rss_stat)) continue;
@@ -136,6 +176,7 @@ GLOBAL u32 warm(struct batch *batch, struct view *view, u32 count) {
                 sink += int_at(batch->counters[i & 63] + per_cpu_offset[cpu]);
         }
     }
+    if (lines) sink += warm_lines(batch, count);
     batch->sink = sink;
     return 0;
 }
@@ -151,6 +192,7 @@ GLOBAL u32 add_threads(u64 address, struct view *view, struct slot *slot, u32 co
         u64 thread = link - bpf_core_field_offset(struct task_struct, thread_node);
         if (thread != address) {
             if (count >= limit || count >= RECORDS) return 0;
+            view->line = count;
             count += gather_one(thread, 0, view, &slot->records[count]);
         }
         link = address_in(at(struct task_struct, thread), thread_node.next);
@@ -162,7 +204,7 @@ static void processes(struct request *request, struct view *view, struct slot *s
     u32 id = request->first, last = request->last, limit = request->limit, outcome = MORE, count = batch->zero;
     if (limit > RECORDS) limit = RECORDS;
     bpf_repeat(1 << 16) {
-        if (outcome != MORE || count >= limit) break;
+        if (outcome != MORE || count >= limit || lines_are_full(view)) break;
         bpf_rcu_read_lock();
         bpf_repeat(SECTION) {
             u64 leaf = leaf_of(view->pid_ns, &id);
@@ -178,11 +220,12 @@ static void processes(struct request *request, struct view *view, struct slot *s
             id = base + 64;
             bpf_for(i, 0, found) {
                 u32 number = base + batch->numbers[i & 63], before = count;
-                if (number > last || count >= limit || count >= RECORDS) {
+                if (number > last || count >= limit || count >= RECORDS || lines_are_full(view)) {
                     id = number;
                     break;
                 }
                 u64 task = batch->tasks[i & 63];
+                view->line = count;
                 if (!gather_one(task, number, view, &slot->records[count])) continue;
                 count++;
                 if (!(view->options & WITH_THREADS)) continue;
@@ -196,7 +239,7 @@ static void processes(struct request *request, struct view *view, struct slot *s
                 }
             }
             if (id > last || !id) outcome = FINISHED;
-            if (outcome != MORE || count >= limit) break;
+            if (outcome != MORE || count >= limit || lines_are_full(view)) break;
         }
         bpf_rcu_read_unlock();
     }
@@ -222,6 +265,7 @@ static void tasks(struct request *request, struct view *view, struct slot *slot,
             u32 place = done + i;
             if (place >= count || place >= RECORDS) break;
             u64 task = batch->tasks[i & 63];
+            view->line = place;
             if (!task || !gather_one(task, slot->ids[place], view, &slot->records[place])) slot->records[place].base.pid = 0;
         }
         bpf_rcu_read_unlock();
@@ -275,19 +319,21 @@ int gather(struct request *request) {
     struct batch *batch = bpf_map_lookup_elem(&batches, &key);
     if (!slot || !batch) return 1;
 
-    struct view view = {.groups = request->groups, .options = request->options};
+    struct view *view = &batch->view;
+    *view = (struct view){.groups = request->groups, .slot = key};
     request->outcome = NO_READER;
     bpf_rcu_read_lock();
-    int known = look_with(&view, request->reader, slot);
+    int known = look_with(view, request->reader, slot);
     bpf_rcu_read_unlock();
     if (!known) return 0;
+    view->options = direct_map ? request->options : request->options & ~WITH_LINES;
     if (request->mode == PROCESSES)
-        processes(request, &view, slot, batch);
+        processes(request, view, slot, batch);
     else if (request->mode == TASKS)
-        tasks(request, &view, slot, batch);
+        tasks(request, view, slot, batch);
     else {
         bpf_rcu_read_lock();
-        list(request, &view, slot, batch);
+        list(request, view, slot, batch);
         bpf_rcu_read_unlock();
     }
     return 0;
@@ -314,6 +360,16 @@ int prepare(void *context) {
         *(volatile u64 *)&per_cpu_offset[cpu] -= nominal;
     }
     return 0;
+}
+
+/* Run by a thread whose memory the samples are: finds where the kernel maps all memory. */
+SEC("syscall")
+int calibrate(void *context) {
+    u64 memory = address_in((struct task_struct *)bpf_get_current_task_btf(), mm);
+    struct mm_struct *mm = at(struct mm_struct, memory);
+    if (!bpf_core_field_exists(mm->mm_lock_seq) || !bpf_core_field_exists(mm->context.tlb_gen)) return 1;
+    flushes = mm->context.tlb_gen.counter;
+    return !find_direct_map(memory);
 }
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
