@@ -151,12 +151,13 @@ impl Memory {
                 memory.map(source, reader, records, &mapped, room);
             }
         }
-        // A line that came with the record is of the very moment of its judgement.
-        let all = selection.groups.contains(Groups::VMA);
+        // What came with the record is of the very moment of its judgement.
         let owners: Vec<usize> = owners
             .into_iter()
             .filter(|at| memory.entries[*at].verdict == Verdict::Show)
-            .filter(|at| all || lines[*at] != LineFrom::Record)
+            .filter(|at| {
+                lines[*at] != LineFrom::Record || !matches!(memory.entries[*at].mappings, Mappings::None)
+            })
             .collect();
         memory.read(source, selection, records, &owners, &lines);
         memory.judge_again(source, reader, records, &owners);
