@@ -99,6 +99,12 @@ pub struct Ask {
 }
 
 impl Ask {
+    /// Records with these groups, and what tells one program from the next.
+    pub fn records(groups: Groups) -> Ask {
+        let program = Ask::program(groups);
+        Ask { groups: groups | program.groups, ..program }
+    }
+
     /// What tells one program of a task from the next, where memory groups are asked for: the place of its arguments.
     pub fn program(groups: Groups) -> Ask {
         let memory = groups.intersects(Groups::VMA | Groups::CMDLINE);
@@ -216,6 +222,11 @@ impl<'a> Batch<'a> {
         self.lines.get(at).is_some_and(|line| line.length == u32::MAX - 1)
     }
 
+    /// Its first `count` records.
+    pub fn first(self, count: usize) -> Batch<'a> {
+        Batch { records: &self.records[..count], ..self }
+    }
+
     /// A copy of it.
     pub fn to_owned(self) -> OwnedBatch {
         let ends =
@@ -230,6 +241,11 @@ impl<'a> Batch<'a> {
 }
 
 impl OwnedBatch {
+    /// Bytes that it takes, about.
+    pub fn len(&self) -> usize {
+        size_of_val(&*self.records) + size_of_val(&*self.lines) + self.bytes.len()
+    }
+
     /// The batch that it is a copy of.
     pub fn batch(&self) -> Batch<'_> {
         Batch { records: &self.records, lines: &self.lines, bytes: &self.bytes }
