@@ -33,7 +33,7 @@ bitflags! {
 /// One task as a source found it, at one moment.
 ///
 /// Ids of processes are those of the reader's pid namespace, 0 where the reader's namespace has none;
-/// ids of users are the initial namespace's. Groups that were not asked for, and those that the task lacks, are zero.
+/// ids of users are those of the daemon's user namespace. Groups that were not asked for, and those that the task lacks, are zero.
 /// The layout is shared with the BPF programs.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
@@ -52,6 +52,10 @@ pub struct TaskRecord {
     pub statm: Statm,
     /// `mm->arg_start`, `arg_end`, `env_start`, `env_end`: where the command line stands. All 0 where unknown.
     pub arguments: [u64; 4],
+    /// Id in the daemon's pid namespace: the name of the task's directory in /proc.
+    pub daemons_pid: u32,
+    /// Thread-group id in the daemon's pid namespace.
+    pub daemons_tgid: u32,
 }
 
 impl TaskRecord {

@@ -285,39 +285,3 @@ fn place_for_set_user_id() -> Option<tempfile::TempDir> {
         (obeys && alice.run(|| access(dir.path(), AccessFlags::X_OK).is_ok())).then_some(dir)
     })
 }
-
-/// Readers in other namespaces than the daemon's are refused as yet, and a read without a request is 0 for everyone.
-#[test]
-fn readers_in_other_namespaces_are_refused() {
-    if !needs::root_and_fuse() {
-        return;
-    }
-    for source in sources() {
-        let daemon = Daemon::start(source);
-        for namespace in [libc::CLONE_NEWUSER, libc::CLONE_NEWPID] {
-            let file = Handle::open(daemon.path());
-            let bytes = request(DumpStrategy::All, 0, Groups::BASE).to_bytes();
-            let fd = i64::from(file.raw());
-            let mut buffer = [0u8; 4096];
-            let (message, into) = (bytes.as_ptr() as i64, buffer.as_mut_ptr() as i64);
-            let child = Child::start_keeping_files(4, |inside| {
-                inside.call(libc::SYS_unshare, [namespace.into(), 0, 0]);
-                // A new pid namespace is that of the next child only.
-                inside.fork(|reader| {
-                    let read = || match common::identity::syscall(libc::SYS_read, [fd, into, 4096]) {
-                        Ok(n) => 1000 + n as u64,
-                        Err(e) => e as u64,
-                    };
-                    reader.tell(0, read());
-                    reader.call(libc::SYS_write, [fd, message, 40]);
-                    reader.tell(1, read());
-                    reader.tell(2, read());
-                    reader.tell(3, 1);
-                });
-                inside.wait_for(3);
-            });
-            let told = [0, 1, 2].map(|slot| child.board.get(slot));
-            assert_eq!(told, [1000, Errno::EACCES as u64, 1000], "namespace {namespace:#x}");
-        }
-    }
-}

@@ -1,26 +1,37 @@
 //! Whose eyes a read has: the credentials of the calling thread, taken at that read.
 
-use super::CAP_SYS_PTRACE;
+use super::{CAP_SYS_PTRACE, IdMaps, PidNamespace, Visibility};
 use crate::proc_files::{ProcRoot, Status, TaskDir};
+use std::sync::Arc;
 use thiserror::Error;
 
 /// The reader of a dump: the thread that called `read`, as it was when it did.
+///
+/// Ids are those of the daemon's namespaces.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reader {
-    /// Thread id, in the daemon's pid namespace.
+    /// Thread id.
     pub tid: u32,
-    /// Thread-group id, in the daemon's pid namespace.
+    /// Thread-group id.
     pub tgid: u32,
-    /// Filesystem user id, in the daemon's user namespace.
+    /// Effective user id: whoever made a user namespace has every capability in it.
+    pub euid: u32,
+    /// Filesystem user id.
     pub fsuid: u32,
-    /// Filesystem group id, in the daemon's user namespace.
+    /// Filesystem group id.
     pub fsgid: u32,
     /// Effective capabilities, a bit each.
     pub effective: u64,
     /// Inode number of the reader's user namespace.
     pub user_ns: u64,
+    /// What ids are called in the reader's user namespace, where that is not the daemon's.
+    pub id_maps: Option<Arc<IdMaps>>,
+    /// The reader's pid namespace, where that is not the daemon's.
+    pub pid_ns: Option<Arc<PidNamespace>>,
     /// The filesystem ids are not the thread's own, so that its capabilities do not count.
     pub borrowed_ids: bool,
+    /// What is shown of tasks that the reader may not look at.
+    pub visibility: Visibility,
 }
 
 /// Why a reader's identity could not be established.
@@ -29,8 +40,8 @@ pub enum CallerError {
     /// The calling thread is not visible from the daemon's pid namespace, or it is gone.
     #[error("the reading thread is not visible in this daemon's pid namespace")]
     Invisible,
-    /// The calling thread lives in another pid or user namespace.
-    #[error("thread {0} lives in another pid or user namespace than this daemon")]
+    /// The calling thread lives in a namespace that is neither the daemon's nor below it.
+    #[error("thread {0} lives in a pid or user namespace that is not below this daemon's")]
     ForeignNamespace(u32),
 }
 
@@ -53,13 +64,32 @@ impl Reader {
             return Err(CallerError::Invisible);
         }
         let dir = proc_root.task(tid).map_err(|_| CallerError::Invisible)?;
-        let (user_ns, pid_ns) = (dir.namespace("user"), dir.namespace("pid"));
         let own = proc_root.own_namespaces();
-        if user_ns != Some(own.user) || pid_ns != Some(own.pid) {
-            return Err(CallerError::ForeignNamespace(tid));
-        }
-        let reader = Self::of(&dir, own.user).ok_or(CallerError::Invisible)?;
-        Ok(reader.with_ids(fsuid, fsgid))
+        let inodes = dir.namespace("user").zip(dir.namespace("pid")).ok_or(CallerError::Invisible)?;
+        let reader = Self::of(&dir, inodes.0).ok_or(CallerError::Invisible)?;
+        Ok(reader.in_namespaces(&dir, inodes, (own.user, own.pid))?.with_ids(fsuid, fsgid))
+    }
+
+    /// The reader with what has to be known of its namespaces (inode numbers of user and pid namespace).
+    pub(crate) fn in_namespaces(
+        self,
+        dir: &TaskDir,
+        inodes: (u64, u64),
+        own: (u64, u64),
+    ) -> Result<Reader, CallerError> {
+        let foreign = || CallerError::ForeignNamespace(self.tid);
+        let id_maps = match inodes.0 == own.0 {
+            true => None,
+            false => {
+                super::user_ns_below(own.0, dir, self.euid).ok_or_else(foreign)?;
+                Some(Arc::new(IdMaps::of(dir)))
+            }
+        };
+        let pid_ns = match inodes.1 == own.1 {
+            true => None,
+            false => Some(Arc::new(PidNamespace::below(own.1, dir).ok_or_else(foreign)?)),
+        };
+        Ok(Reader { user_ns: inodes.0, id_maps, pid_ns, ..self })
     }
 
     /// The reader with the ids of its system call, which count. Its capabilities do only if the ids are its own.
@@ -81,17 +111,23 @@ impl Reader {
         Some(Reader {
             tid: status.base.pid,
             tgid: status.base.tgid,
+            euid: status.credentials.euid,
             fsuid: status.credentials.fsuid,
             fsgid: status.credentials.fsgid,
             effective: status.credentials.effective.into(),
             user_ns,
-            borrowed_ids: false,
+            ..Reader::default()
         })
+    }
+
+    /// Whether the reader has CAP_SYS_PTRACE in its own user namespace.
+    pub fn may_ptrace(&self) -> bool {
+        self.effective & (1 << CAP_SYS_PTRACE) != 0
     }
 
     /// Whether the reader may look at every task there is: CAP_SYS_PTRACE in the initial user namespace.
     pub fn sees_everything(&self) -> bool {
         // The initial user namespace has this inode number on every kernel (PROC_USER_INIT_INO).
-        self.user_ns == 0xEFFF_FFFD && self.effective & (1 << CAP_SYS_PTRACE) != 0
+        self.user_ns == 0xEFFF_FFFD && self.may_ptrace()
     }
 }

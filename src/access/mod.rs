@@ -1,8 +1,13 @@
 //! Who reads, and what the kernel would let that reader see.
 
 mod caller;
+mod id_map;
+mod namespaces;
 mod policy;
 
 pub use caller::{CallerError, Reader};
+pub use id_map::IdMaps;
+pub use namespaces::PidNamespace;
+pub(crate) use namespaces::user_ns_below;
 pub(crate) use policy::ids_match;
-pub use policy::{CAP_SYS_PTRACE, may_see};
+pub use policy::{CAP_SYS_PTRACE, Sight, Visibility, may_see, sight};

@@ -1,10 +1,63 @@
 //! The visibility rule: `ptrace_may_access(task, PTRACE_MODE_READ_FSCREDS)` as a pure function.
 
 use super::Reader;
+use crate::protocol::Groups;
 use crate::task::{Facts, TaskRecord};
 
 /// Number of the capability that lets a reader look at tasks of others (`CAP_SYS_PTRACE`).
 pub const CAP_SYS_PTRACE: u32 = 19;
+
+/// What is shown of tasks that the reader may not look at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Visibility {
+    /// Nothing: the rule of the kernel's own file.
+    #[default]
+    Ptrace,
+    /// What `/proc` shows of every process to everyone, where it is mounted without `hidepid`.
+    Proc,
+}
+
+impl Visibility {
+    /// As options and `info` write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Visibility::Ptrace => "ptrace",
+            Visibility::Proc => "proc",
+        }
+    }
+}
+
+/// How much of a task a reader is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Sight {
+    /// Nothing, not even that it exists.
+    Nothing,
+    /// The groups that `/proc` guards by no right ([`Groups::UNGUARDED`]).
+    Unguarded,
+    /// Everything.
+    Full,
+}
+
+impl Sight {
+    /// Those of the groups `asked` that are shown.
+    pub fn of(self, asked: Groups) -> Groups {
+        match self {
+            Sight::Nothing => Groups::empty(),
+            Sight::Unguarded => asked & Groups::UNGUARDED,
+            Sight::Full => asked,
+        }
+    }
+}
+
+/// How much of `task` is shown to `reader`, judged on the record alone.
+pub fn sight(reader: &Reader, task: &TaskRecord) -> Sight {
+    match reader.visibility {
+        _ if task.facts().contains(Facts::UNSETTLED) => Sight::Nothing,
+        _ if may_see(reader, task) => Sight::Full,
+        Visibility::Proc => Sight::Unguarded,
+        Visibility::Ptrace => Sight::Nothing,
+    }
+}
 
 /// Whether the kernel would let `reader` look at `task`, judged on the record alone.
 ///

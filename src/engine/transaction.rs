@@ -196,7 +196,7 @@ impl Dump {
             let mut groups = task.groups;
             groups.set(Groups::MISSING, !missing.is_empty());
             let task = Gathered { groups, missing, ..*task };
-            match pack(&mut buf[used..], *seq, &task, &mut progress) {
+            match pack_for(reader, &mut buf[used..], *seq, &task, &mut progress) {
                 Packed::Whole(n) => {
                     used += n;
                     Visit::Taken
@@ -225,7 +225,7 @@ impl Dump {
     fn go_on(&mut self, mut half: HalfSent, reader: &Reader, buf: &mut [u8]) -> Packed {
         let packed = if self.walk.still_visible(reader, &half.record, &half.anchor) {
             let mut progress = half.progress;
-            let packed = pack(buf, self.seq, &half.gathered(), &mut progress);
+            let packed = pack_for(reader, buf, self.seq, &half.gathered(), &mut progress);
             half.progress = progress;
             packed
         } else {
@@ -236,6 +236,13 @@ impl Dump {
         }
         packed
     }
+}
+
+/// Packs a task with ids as the reader's user namespace calls them.
+fn pack_for(reader: &Reader, buf: &mut [u8], seq: u32, task: &Gathered, progress: &mut Progress) -> Packed {
+    let Some(ids) = &reader.id_maps else { return pack(buf, seq, task, progress) };
+    let record = TaskRecord { credentials: ids.shown(&task.record.credentials), ..*task.record };
+    pack(buf, seq, &Gathered { record: &record, ..*task }, progress)
 }
 
 impl HalfSent {

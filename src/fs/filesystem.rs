@@ -2,6 +2,7 @@
 
 use super::handles::{Handles, WaitingRead};
 use super::info::Info;
+use crate::access::Reader;
 use crate::engine::EngineError;
 use crate::source::Source;
 use fuser::{
@@ -82,7 +83,8 @@ impl TaskDiagFs {
 
     fn answer(&self, transaction: &crate::engine::Transaction, read: WaitingRead) {
         let WaitingRead { tid, fsuid, fsgid, size, reply } = read;
-        let reader = || self.source.reader(tid, fsuid, fsgid);
+        let visibility = self.info.visibility;
+        let reader = || Ok(Reader { visibility, ..self.source.reader(tid, fsuid, fsgid)? });
         BUFFER.with_borrow_mut(|buffer| {
             if buffer.len() < size {
                 buffer.resize(size, 0);

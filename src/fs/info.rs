@@ -1,5 +1,6 @@
 //! The text file beside the interface, which tells a client what this server offers.
 
+use crate::access::Visibility;
 use crate::proc_files::page_size;
 use crate::protocol::Groups;
 use crate::source::Limits;
@@ -12,6 +13,8 @@ pub struct Info {
     pub source: &'static str,
     /// What readers may cost.
     pub limits: Limits,
+    /// What is shown of tasks that a reader may not look at.
+    pub visibility: Visibility,
 }
 
 impl Info {
@@ -34,7 +37,7 @@ impl Info {
         line("strategies", &"ALL=0 ONE=1 ALL_THREAD=2 CHILDREN=3 THREAD=4");
         line("page_size", &page_size());
         line("clock_ticks", &ticks);
-        line("visibility", &"ptrace");
+        line("visibility", &self.visibility.name());
         line("deadline_target_ms", &self.limits.deadlines.target.as_millis());
         line("deadline_read_ms", &self.limits.deadlines.read.as_millis());
         line("parked_bytes_max", &self.limits.parked);

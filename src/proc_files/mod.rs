@@ -9,8 +9,8 @@ mod status;
 
 pub use maps::{Mappings, TrueName, parse_maps, parse_smaps};
 pub use stat::{PF_WQ_WORKER, StatLine};
-pub use status::Status;
 pub(crate) use status::page_size;
+pub use status::{NsNumbers, Status};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
@@ -163,6 +163,14 @@ impl TaskDir {
         let text = target.as_bytes();
         let digits = text.strip_prefix(kind.as_bytes())?.strip_prefix(b":[")?.strip_suffix(b"]")?;
         std::str::from_utf8(digits).ok()?.parse().ok()
+    }
+
+    /// A descriptor of the task's namespace of that kind.
+    ///
+    /// # Errors
+    /// As [`TaskDir::read`].
+    pub(crate) fn open_namespace(&self, kind: &str) -> nix::Result<OwnedFd> {
+        openat(&self.dir, format!("ns/{kind}").as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
     }
 
     /// The owner that /proc gives the task's files: its effective ids if the task is dumpable, root's if not

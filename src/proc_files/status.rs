@@ -91,6 +91,44 @@ impl Status {
     }
 }
 
+/// What a task is called at one level of pid namespaces below that of the proc filesystem; 0 for what is outside.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NsNumbers {
+    /// NSpid
+    pub pid: u32,
+    /// NStgid
+    pub tgid: u32,
+    /// NSpgid
+    pub pgid: u32,
+    /// NSsid
+    pub sid: u32,
+    /// How many levels below it the task has numbers in.
+    pub levels: usize,
+}
+
+impl NsNumbers {
+    /// Reads them out of `status`; `None` where the task has none so far down.
+    pub fn parse(text: &[u8], depth: usize) -> Option<NsNumbers> {
+        let mut numbers = NsNumbers::default();
+        for line in text.split(|c| *c == b'\n') {
+            let Some(colon) = memchr::memchr(b':', line) else { continue };
+            let column = || line[colon + 1..].split(|c| *c == b'\t').filter(|word| !word.is_empty());
+            let number = || column().nth(depth).and_then(decimal).map_or(0, |n| n as u32);
+            match &line[..colon] {
+                b"NStgid" => numbers.tgid = number(),
+                b"NSpid" => (numbers.pid, numbers.levels) = (number(), column().count().saturating_sub(1)),
+                b"NSpgid" => numbers.pgid = number(),
+                b"NSsid" => {
+                    numbers.sid = number();
+                    break;
+                }
+                _ => {}
+            }
+        }
+        (numbers.pid != 0).then_some(numbers)
+    }
+}
+
 /// `task->comm` from the name that /proc shows: escapes undone, and for kernel threads the decoration taken off.
 fn raw_comm(shown: &[u8], kernel_thread: bool) -> [u8; 16] {
     const WORKER: &[u8] = b"kworker/";

@@ -35,6 +35,14 @@ bitflags! {
 impl Groups {
     /// The groups that the kernel patch has: 0x7f.
     pub const NATIVE: Self = Self::from_bits_retain(0x7f);
+
+    /// The groups that `/proc` shows of every process to everyone (unless mounted with `hidepid`).
+    pub const UNGUARDED: Self = Self::BASE
+        .union(Self::CRED)
+        .union(Self::STAT)
+        .union(Self::STATM)
+        .union(Self::CMDLINE)
+        .union(Self::MISSING);
 }
 
 impl fmt::Debug for Groups {

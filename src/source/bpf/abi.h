@@ -24,8 +24,9 @@ struct task_record {
             pinned_vm, data_vm, stack_vm;
     } statm;
     u64 arguments[4];
+    u32 daemons_pid, daemons_tgid;
 };
-_Static_assert(sizeof(struct task_record) == 344, "task.rs");
+_Static_assert(sizeof(struct task_record) == 352, "task.rs");
 
 enum facts {
     HAS_MEMORY = 1 << 0,

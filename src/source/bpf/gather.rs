@@ -2,7 +2,7 @@
 
 use super::BpfSource;
 use super::programs::{Ask, Batch, Mapping, MappingSlot, TargetState};
-use crate::access::{Reader, may_see};
+use crate::access::{Reader, Sight, sight};
 use crate::proc_files::{ProcRoot, is_absent, page_size};
 use crate::protocol::{EncodeError, Groups, VmFlags, VmaFields, push_vma};
 use crate::source::command_line::read_command_line;
@@ -140,7 +140,7 @@ impl Memory {
         };
         let lines: Vec<LineFrom> = (0..records.len()).map(line_of).collect();
         let shown: Vec<usize> = (0..records.len())
-            .filter(|at| records[*at].base.pid != 0 && may_see(reader, &records[*at]))
+            .filter(|at| records[*at].base.pid != 0 && sight(reader, &records[*at]) != Sight::Nothing)
             .collect();
         let mut memory =
             Memory { entries: records.iter().map(|_| Entry::default()).collect(), lists: Default::default() };
@@ -153,6 +153,7 @@ impl Memory {
                 .iter()
                 .copied()
                 .filter(|at| selection.wants_mappings(base(at).pid, base(at).tgid))
+                .filter(|at| sight(reader, &records[*at]) == Sight::Full)
                 .collect();
             if selection.groups.contains(Groups::VMA_STAT) {
                 mapped.iter().for_each(|at| memory.entries[*at].mappings = Mappings::AskProc);
@@ -244,8 +245,8 @@ impl Memory {
         let places: Vec<usize> = owners.iter().filter(asks).copied().collect();
         let item = |at: &usize| Item {
             root: source.procfs.root.clone(),
-            pid: records[*at].base.pid,
-            tgid: records[*at].base.tgid,
+            pid: records[*at].daemons_pid,
+            tgid: records[*at].daemons_tgid,
             mappings: matches!(self.entries[*at].mappings, Mappings::AskProc).then_some(statistics),
             line: lines[*at],
             arguments: records[*at].arguments,
@@ -297,7 +298,9 @@ impl Memory {
             for (now, at) in slot.records(count as u32).iter().zip(&owners[done..]) {
                 let before = &records[*at];
                 self.entries[*at].verdict = match now.base.pid != 0 && now.start_time == before.start_time {
-                    true if same_program(before, now) && may_see(reader, now) => Verdict::Show,
+                    true if same_program(before, now) && sight(reader, now) == sight(reader, before) => {
+                        Verdict::Show
+                    }
                     true => Verdict::Changed,
                     false => Verdict::Hide,
                 };

@@ -9,7 +9,7 @@ mod walk;
 
 use super::procfs::ProcfsSource;
 use super::{Budget, Limits, Selection, Source, SourceError, Walk};
-use crate::access::{CallerError, Reader, may_see};
+use crate::access::{CallerError, Reader, Sight, sight};
 use crate::proc_files::ProcRoot;
 use crate::protocol::{DumpStrategy, Groups};
 use crate::task::TaskRecord;
@@ -61,7 +61,7 @@ impl BpfSource {
         match answer.outcome {
             Outcome::Finished => Ok(slot.list(answer.count).iter().copied().collect()),
             Outcome::NoTarget => Err(SourceError::NoSuchTask),
-            _ => self.procfs.list(target, mode == Mode::Children),
+            _ => self.procfs.list(reader, target, mode == Mode::Children),
         }
     }
 }
@@ -81,20 +81,25 @@ impl Source for BpfSource {
         self.programs.tasks(&mut slot, &asking, Ask::default(), &[]).map_err(|_| CallerError::Invisible)?;
         let own = self.procfs.root.own_namespaces();
         let (record, user_ns, pid_ns) = slot.reader();
-        if u64::from(user_ns) != own.user || u64::from(pid_ns) != own.pid {
-            return Err(CallerError::ForeignNamespace(tid));
-        }
+        let inodes = (u64::from(user_ns), u64::from(pid_ns));
         let ids = &record.credentials;
-        Ok(Reader {
-            tid: record.base.pid,
-            tgid: record.base.tgid,
+        let reader = Reader {
+            tid,
+            tgid: record.daemons_tgid,
+            euid: ids.euid,
             fsuid: ids.fsuid,
             fsgid: ids.fsgid,
             effective: ids.effective.into(),
-            user_ns: user_ns.into(),
-            borrowed_ids: false,
+            user_ns: inodes.0,
+            ..Reader::default()
         }
-        .with_ids(fsuid, fsgid))
+        .with_ids(fsuid, fsgid);
+        if inodes == (own.user, own.pid) {
+            return Ok(reader);
+        }
+        // The thread waits for our answer, and its namespaces with it.
+        let dir = self.procfs.root.task(tid).map_err(|_| CallerError::Invisible)?;
+        reader.in_namespaces(&dir, inodes, (own.user, own.pid))
     }
 
     fn start(&self, reader: &Reader, selection: Selection) -> Result<Box<dyn Walk>, SourceError> {
@@ -110,7 +115,7 @@ impl Source for BpfSource {
                 let target = found.first().ok_or(SourceError::NoSuchTask)?;
                 // Nothing of a task that the reader may not see tells it that the task has children or threads.
                 let mode = if strategy == DumpStrategy::Children { Mode::Children } else { Mode::Threads };
-                if may_see(reader, target) {
+                if sight(reader, target) != Sight::Nothing {
                     listed = self.list(reader, mode, pid)?;
                     members_of = (mode == Mode::Threads).then_some(target.base.tgid);
                 }

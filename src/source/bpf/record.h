@@ -24,8 +24,8 @@ struct {
 
 /* Whose eyes: what every record needs to know of the reader. */
 struct view {
-    u64 pid_ns, cred, user_ns, init_user_ns, signal;
-    u32 level, groups, options;
+    u64 pid_ns, cred, user_ns, init_user_ns, signal, daemons_pid_ns;
+    u32 level, daemons_level, groups, options;
     /* CAP_SYS_PTRACE in the initial user namespace, and so in all. */
     u32 almighty;
     /* The namespace judged last, and the answer. */
@@ -37,12 +37,16 @@ struct view {
     u64 line_memory, line_credentials;
 };
 
-static u32 number_in(const struct view *view, u64 address) {
+static u32 number_at(u64 address, u32 level, u64 pid_ns) {
     struct pid *pid = at(struct pid, address);
-    if (!view->level) return int_at(place(pid, numbers)); /* in the initial namespace all have one */
-    if (!address || view->level > pid->level) return 0;
-    struct upid *upid = at(struct upid, place(pid, numbers) + view->level * bpf_core_type_size(struct upid));
-    return address_in(upid, ns) == view->pid_ns ? upid->nr : 0;
+    if (!level) return int_at(place(pid, numbers)); /* in the initial namespace all have one */
+    if (!address || level > pid->level) return 0;
+    struct upid *upid = at(struct upid, place(pid, numbers) + level * bpf_core_type_size(struct upid));
+    return address_in(upid, ns) == pid_ns ? upid->nr : 0;
+}
+
+static u32 number_in(const struct view *view, u64 address) {
+    return number_at(address, view->level, view->pid_ns);
 }
 
 static u32 process_of(const struct view *view, struct task_struct *task) {
@@ -310,6 +314,9 @@ GLOBAL int fill(u64 address, u32 number, struct view *view, struct task_record *
     record->base.tgid = leader == own ? record->base.pid : number_in(view, leader);
     record->base.pgid = group == leader ? record->base.tgid : number_in(view, group);
     record->base.sid = session == group ? record->base.pgid : number_in(view, session);
+    bool same_numbers = view->pid_ns == view->daemons_pid_ns;
+    record->daemons_pid = same_numbers ? record->base.pid : number_at(own, view->daemons_level, view->daemons_pid_ns);
+    record->daemons_tgid = same_numbers ? record->base.tgid : number_at(leader, view->daemons_level, view->daemons_pid_ns);
     record->base.ppid = process_of(view, task->real_parent);
     record->base.tpid = task->ptrace ? number_in(view, address_in(task->parent, thread_pid)) : 0;
     u64 comm[2] = {word_at(place(task, comm)), word_at(place(task, comm) + 8)};

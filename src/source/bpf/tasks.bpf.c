@@ -31,7 +31,10 @@ struct {
 
 /* Learns whose eyes look. The reader's number is one of the daemon's pid namespace. */
 static int look_with(struct view *view, u32 reader, struct slot *slot) {
-    u64 address = find(pid_ns_of((void *)bpf_get_current_task_btf()), reader);
+    struct task_struct *daemon = (void *)bpf_get_current_task_btf();
+    view->daemons_pid_ns = pid_ns_of(daemon);
+    view->daemons_level = daemon->thread_pid->level;
+    u64 address = find(view->daemons_pid_ns, reader);
     if (!address) return 0;
 
     struct task_struct *task = at(struct task_struct, address);

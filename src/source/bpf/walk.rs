@@ -4,7 +4,7 @@ use super::BpfSource;
 use super::ahead::{Ahead, Coming, REACH};
 use super::gather::{self, LineFrom, Memory, Verdict, same_program};
 use super::programs::{Ask, Batch, Mode, Outcome, OwnedBatch};
-use crate::access::{Reader, may_see};
+use crate::access::{Reader, Sight, sight};
 use crate::protocol::{DumpStrategy, Groups};
 use crate::source::{Anchor, Gathered, Selection, SourceError, Visit, Walk, typical_len};
 use crate::task::{Facts, TaskRecord};
@@ -77,7 +77,9 @@ impl Walk for BpfWalk {
         let now = self.source.records(reader, Ask::program(self.selection.groups), &[task.base.pid]);
         now.is_ok_and(|now| {
             now.iter().any(|now| {
-                now.start_time == task.start_time && same_program(task, now) && may_see(reader, now)
+                now.start_time == task.start_time
+                    && same_program(task, now)
+                    && sight(reader, now) >= sight(reader, task).max(Sight::Unguarded)
             })
         })
     }
@@ -195,7 +197,7 @@ impl BpfWalk {
             let verdict = match memory {
                 _ if unsettled => Verdict::Changed,
                 Some(memory) => memory.verdict(at),
-                None if may_see(reader, record) => Verdict::Show,
+                None if sight(reader, record) != Sight::Nothing => Verdict::Show,
                 None => Verdict::Hide,
             };
             let from_files = match verdict {
@@ -209,7 +211,7 @@ impl BpfWalk {
             };
             let task = match &from_files {
                 Some(task) => task.gathered(),
-                None => gather::task(record, groups, batch.line(at), memory, at),
+                None => gather::task(record, sight(reader, record).of(groups), batch.line(at), memory, at),
             };
             let outcome = visit(&task);
             self.average = ((self.average * 63 + task.len()) / 64).max(typical_len(groups) / 2);

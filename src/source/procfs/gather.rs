@@ -1,6 +1,7 @@
 //! One task out of its files: judged, gathered, and judged again.
 
-use crate::access::{Reader, may_see};
+use super::numbers::Numbers;
+use crate::access::{IdMaps, Reader, Sight, sight, user_ns_below};
 use crate::proc_files::{ProcRoot, StatLine, Status, TaskDir, is_absent, parse_maps, parse_smaps};
 use crate::protocol::{Groups, MAX_PAYLOAD};
 use crate::source::{Anchor, Gathered, Selection};
@@ -89,7 +90,8 @@ fn gather_with(
     room: usize,
 ) -> nix::Result<Task> {
     let (status, mut record) = judged(text, root, reader, &dir)?;
-    let asked = selection.groups;
+    let seen = sight(reader, &record);
+    let asked = seen.of(selection.groups);
     let mut has = asked & (Groups::BASE | Groups::CRED | Groups::STAT);
     let (mut mappings, mut command_line) = (Vec::new(), Vec::new());
     let mut missing = Groups::empty();
@@ -104,7 +106,7 @@ fn gather_with(
     }
     if status.has_memory {
         has |= asked & Groups::STATM;
-        if selection.wants_mappings(record.base.pid, record.base.tgid) {
+        if asked.contains(Groups::VMA) && selection.wants_mappings(record.base.pid, record.base.tgid) {
             other_files = true;
             let with_statistics = asked.contains(Groups::VMA_STAT);
             match read_mappings(text, &dir, with_statistics) {
@@ -130,7 +132,10 @@ fn gather_with(
     }
     // A reader who sees everything loses no right meanwhile, and one directory is one task.
     if other_files && !reader.sees_everything() {
-        judged(text, root, reader, &dir)?;
+        let (_, now) = judged(text, root, reader, &dir)?;
+        if sight(reader, &now) < seen {
+            return Err(Errno::ESRCH);
+        }
     }
     // Descriptors are few: only a task that will be sent in pieces needs to be known again.
     let lists = [mappings.len(), command_line.len()];
@@ -149,8 +154,12 @@ fn judged(
 ) -> nix::Result<(Status, TaskRecord)> {
     let status = Status::parse(dir.read("status", text)?).ok_or(Errno::ESRCH)?;
     let mut record = record_of(&status);
+    if let Some(namespace) = &reader.pid_ns {
+        let numbers = Numbers::read(text, dir, namespace).ok_or(Errno::ESRCH)?;
+        numbers.put_into(&mut record, root, namespace);
+    }
     record.facts = facts(root, reader, dir, &status, &record).bits();
-    may_see(reader, &record).then_some((status, record)).ok_or(Errno::ESRCH)
+    (sight(reader, &record) != Sight::Nothing).then_some((status, record)).ok_or(Errno::ESRCH)
 }
 
 fn record_of(status: &Status) -> TaskRecord {
@@ -158,6 +167,8 @@ fn record_of(status: &Status) -> TaskRecord {
         base: status.base,
         credentials: status.credentials,
         statm: status.statm,
+        daemons_pid: status.base.pid,
+        daemons_tgid: status.base.tgid,
         ..TaskRecord::default()
     }
 }
@@ -170,28 +181,43 @@ fn facts(root: &ProcRoot, reader: &Reader, dir: &TaskDir, status: &Status, recor
     if reader.sees_everything() {
         return facts | Facts::PTRACE_OVER_TASK | Facts::PTRACE_OVER_MEMORY;
     }
-    if reader.tgid == record.base.tgid {
+    if reader.tgid == record.daemons_tgid {
         return facts | Facts::SAME_THREAD_GROUP;
     }
-    if !crate::access::ids_match(reader, record) {
+    let same = dir.namespace("user") == Some(reader.user_ns);
+    // As the kernel's cap_capable: by a capability in the same namespace or one above, or by having made it.
+    let over_task = match same {
+        true => reader.may_ptrace(),
+        false => user_ns_below(reader.user_ns, dir, reader.euid)
+            .is_some_and(|(_, made)| made || reader.may_ptrace()),
+    };
+    if !over_task && !crate::access::ids_match(reader, record) {
         return facts;
     }
-    facts.set(Facts::SAME_USER_NS, dir.namespace("user") == Some(reader.user_ns));
+    facts.set(Facts::SAME_USER_NS, same);
+    facts.set(Facts::PTRACE_OVER_TASK, over_task);
     match status.has_memory {
-        true => facts |= dumpable(dir, record),
+        true => facts |= dumpable(root, dir, record),
         false if root.remembers_dumpable() == Some(false) => facts |= Facts::DUMPABLE | Facts::DUMPABLE_KNOWN,
         false => {}
     }
     facts
 }
 
-/// /proc gives the files of a task that is not dumpable to root: told apart by any task that is not root's own.
-fn dumpable(dir: &TaskDir, record: &TaskRecord) -> Facts {
+/// /proc gives the files of a task that is not dumpable to the root of the user namespace that owns its memory, which
+/// is the task's own or one above: told apart by any task that is none of those roots' own.
+fn dumpable(root: &ProcRoot, dir: &TaskDir, record: &TaskRecord) -> Facts {
     let ids = (record.credentials.euid, record.credentials.egid);
+    let roots = match user_ns_below(root.own_namespaces().user, dir, 0) {
+        Some((0, _)) => [Some(0), Some(0)],
+        Some((1, _)) => [Some(0), IdMaps::of(dir).root()],
+        _ => return Facts::empty(),
+    };
     match dir.owner_of_files() {
-        Ok(owner) if ids != (0, 0) && owner == ids => Facts::DUMPABLE | Facts::DUMPABLE_KNOWN,
-        Ok(_) if ids != (0, 0) => Facts::DUMPABLE_KNOWN,
-        _ => Facts::empty(),
+        _ if roots.contains(&Some(ids.0)) && (ids.0 != 0 || ids == (0, 0)) => Facts::empty(),
+        Ok(owner) if owner == ids => Facts::DUMPABLE | Facts::DUMPABLE_KNOWN,
+        Ok(_) => Facts::DUMPABLE_KNOWN,
+        Err(_) => Facts::empty(),
     }
 }
 
@@ -216,6 +242,11 @@ pub(in crate::source) fn read_mappings(
         Err(e) if is_absent(e) || e == Errno::EACCES => Some(Vec::new()),
         Err(_) => None,
     }
+}
+
+/// Whether one file tells all that there is to know for that reader.
+pub(super) fn knows_all(reader: &Reader) -> bool {
+    reader.sees_everything() && reader.pid_ns.is_none()
 }
 
 type ParseMappings =

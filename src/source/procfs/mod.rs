@@ -1,11 +1,12 @@
 //! The source that works on every kernel: files of /proc, read by several threads.
 
 mod gather;
+mod numbers;
 
 use super::deadline_pool::{DeadlinePool, Outcome, Work};
 use super::typical_len;
 use super::{Anchor, Budget, Deadlines, Gathered, Limits, Selection, Source, SourceError, Visit, Walk};
-use crate::access::{CallerError, Reader};
+use crate::access::{CallerError, Reader, sight};
 use crate::proc_files::{ProcRoot, Status, TaskDir, decimal, is_absent};
 use crate::protocol::{DumpStrategy, Groups};
 use crate::task::{Facts, TaskRecord};
@@ -13,6 +14,7 @@ use crate::task::{Facts, TaskRecord};
 pub(super) use gather::read_mappings;
 use gather::{NEVER_SPLIT, ONE_FILE, Task, gather, gather_by_number};
 use nix::errno::Errno;
+use numbers::Numbers;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -67,15 +69,53 @@ impl ProcfsSource {
         Ok(before.unwrap_or_default())
     }
 
-    /// The threads of the process that `pid` is of, or the children of the very thread `pid`.
+    /// The threads of the process that `pid` is of, or the children of the very thread `pid`, all by the numbers of the
+    /// reader's pid namespace.
     ///
     /// # Errors
     /// [`SourceError::NoSuchTask`].
     #[cfg(feature = "bpf")]
-    pub(super) fn list(&self, pid: u32, children: bool) -> Result<VecDeque<u32>, SourceError> {
+    pub(super) fn list(
+        &self,
+        reader: &Reader,
+        pid: u32,
+        children: bool,
+    ) -> Result<VecDeque<u32>, SourceError> {
+        let pid = self.number_of(reader, pid)?;
         let dir = self.root.task(pid).map_err(unfound)?;
-        let ids = if children { Self::children(&dir, pid) } else { dir.threads() };
-        ids.map(VecDeque::from).map_err(unfound)
+        let ids = if children { Self::children(&dir, pid) } else { dir.threads() }.map_err(unfound)?;
+        let Some(namespace) = &reader.pid_ns else { return Ok(ids.into()) };
+        let number = |pid: u32| Some(Numbers::of(&self.root.task(pid).ok()?, namespace)?.pid);
+        Ok(ids.into_iter().filter_map(number).collect())
+    }
+
+    /// The daemon's number of the task that the reader's pid namespace calls `pid`.
+    ///
+    /// # Errors
+    /// [`SourceError::NoSuchTask`].
+    fn number_of(&self, reader: &Reader, pid: u32) -> Result<u32, SourceError> {
+        let Some(namespace) = &reader.pid_ns else { return Ok(pid) };
+        let is_it = |number: &u32| {
+            let numbers = self.root.task(*number).ok().and_then(|dir| Numbers::of(&dir, namespace));
+            numbers.is_some_and(|numbers| numbers.pid == pid)
+        };
+        let processes = self.root.processes().map_err(SourceError::Unreadable)?;
+        let threads = |tgid: &u32| self.root.task(*tgid).and_then(|dir| dir.threads()).unwrap_or_default();
+        let leader = processes.iter().copied().find(is_it);
+        let found = leader.or_else(|| processes.iter().flat_map(threads).find(is_it));
+        found.ok_or(SourceError::NoSuchTask)
+    }
+
+    /// The processes of the reader's pid namespace, by the daemon's numbers, in the order of the namespace's own.
+    fn processes(&self, reader: &Reader) -> Result<Vec<u32>, SourceError> {
+        let mut all = self.root.processes().map_err(SourceError::Unreadable)?;
+        if let Some(namespace) = &reader.pid_ns {
+            let number = |pid: u32| Some((Numbers::of(&self.root.task(pid).ok()?, namespace)?.pid, pid));
+            let mut inside: Vec<(u32, u32)> = all.into_iter().filter_map(number).collect();
+            inside.sort_unstable();
+            all = inside.into_iter().map(|(_, pid)| pid).collect();
+        }
+        Ok(all)
     }
 
     /// As [`Walk::still_visible`].
@@ -90,7 +130,9 @@ impl ProcfsSource {
         let selection = Selection { groups: Groups::empty(), ..selection };
         // With other rights it may be running another program, whose readers are others.
         gather(&self.root, reader, selection, dir.clone(), usize::MAX).is_ok_and(|now| {
-            now.record.base.pid == task.base.pid && now.record.credentials == task.credentials
+            now.record.daemons_pid == task.daemons_pid
+                && now.record.credentials == task.credentials
+                && sight(reader, &now.record) >= sight(reader, task)
         })
     }
 
@@ -103,7 +145,7 @@ impl ProcfsSource {
         task: &TaskRecord,
         room: usize,
     ) -> Option<Task> {
-        let id = TaskId { tgid: task.base.tgid, tid: task.base.pid };
+        let id = TaskId { tgid: task.daemons_tgid, tid: task.daemons_pid };
         let upcoming = VecDeque::from([id]);
         let walk = ProcfsWalk {
             source: self.clone(),
@@ -116,8 +158,13 @@ impl ProcfsSource {
     }
 
     /// Nothing of a task that the reader may not see tells it that the task has children or threads.
-    fn target(&self, reader: &Reader, selection: Selection) -> Result<Option<Arc<TaskDir>>, SourceError> {
-        let dir = Arc::new(self.root.task(selection.pid).map_err(unfound)?);
+    fn target(
+        &self,
+        reader: &Reader,
+        selection: Selection,
+        pid: u32,
+    ) -> Result<Option<Arc<TaskDir>>, SourceError> {
+        let dir = Arc::new(self.root.task(pid).map_err(unfound)?);
         let light = Selection { groups: Groups::empty(), strategy: DumpStrategy::One, ..selection };
         Ok(gather(&self.root, reader, light, dir.clone(), usize::MAX).is_ok().then_some(dir))
     }
@@ -139,22 +186,23 @@ impl Source for ProcfsSource {
     fn start(&self, reader: &Reader, selection: Selection) -> Result<Box<dyn Walk>, SourceError> {
         let mut leaders = Vec::new();
         let mut upcoming = VecDeque::new();
-        let pid = selection.pid;
+        let everyone = matches!(selection.strategy, DumpStrategy::All | DumpStrategy::AllThreads);
+        let pid = if everyone { 0 } else { self.number_of(reader, selection.pid)? };
         match selection.strategy {
             DumpStrategy::All | DumpStrategy::AllThreads => {
-                leaders = self.root.processes().map_err(SourceError::Unreadable)?;
+                leaders = self.processes(reader)?;
             }
             DumpStrategy::One => {
                 self.root.task(pid).map_err(unfound)?;
                 upcoming.push_back(TaskId { tgid: pid, tid: pid });
             }
             DumpStrategy::Children => {
-                let children = self.target(reader, selection)?.map(|dir| Self::children(&dir, pid));
+                let children = self.target(reader, selection, pid)?.map(|dir| Self::children(&dir, pid));
                 let ids = children.transpose().unwrap_or_default().unwrap_or_default();
                 upcoming.extend(ids.into_iter().map(|pid| TaskId { tgid: pid, tid: pid }));
             }
             DumpStrategy::Thread => {
-                if let Some(dir) = self.target(reader, selection)? {
+                if let Some(dir) = self.target(reader, selection, pid)? {
                     let tgid = Self::thread_group(&dir).map_err(unfound)?;
                     let tids = dir.threads().unwrap_or_default();
                     upcoming.extend(tids.into_iter().map(|tid| TaskId { tgid, tid }));
@@ -273,7 +321,7 @@ impl ProcfsWalk {
     fn gather_all(&self, reader: &Arc<Reader>, room: usize, ids: &[TaskId]) -> Vec<nix::Result<Task>> {
         let memory = self.selection.groups & (Groups::VMA | Groups::VMA_STAT | Groups::CMDLINE);
         let by_number =
-            room >= NEVER_SPLIT && reader.sees_everything() && ONE_FILE.contains(self.selection.groups);
+            room >= NEVER_SPLIT && gather::knows_all(reader) && ONE_FILE.contains(self.selection.groups);
         let item = |id: &TaskId| Item {
             root: self.source.root.clone(),
             reader: reader.clone(),
@@ -291,7 +339,7 @@ impl ProcfsWalk {
         let late = |id: &TaskId| {
             let task = Item { selection: light, ..item(id) }.run();
             task.map(|task| {
-                let mut missing = memory;
+                let mut missing = sight(reader, &task.record).of(memory);
                 if !task.record.facts().contains(Facts::HAS_MEMORY) {
                     missing = Groups::empty();
                 }
