@@ -33,6 +33,9 @@ pub enum Outcome<T> {
     NotBegun,
 }
 
+/// Threads that one user's processes may hold.
+const MOST_OF_ONE_OWNER: usize = 8;
+
 /// One item of work on one target.
 pub trait Work: Send + 'static {
     /// What comes of it.
@@ -40,6 +43,9 @@ pub trait Work: Send + 'static {
 
     /// The process whose memory it touches; `None` if it cannot hang.
     fn target(&self) -> Option<u32>;
+
+    /// The real user id of that process: only asked for when something hangs.
+    fn owner(&self) -> u32;
 
     /// Does it.
     fn run(&self) -> Self::Output;
@@ -64,9 +70,22 @@ struct PoolState {
     queue: VecDeque<Arc<dyn Job>>,
     threads: usize,
     idle: usize,
-    /// Targets that hold threads, with how many.
-    stuck: HashMap<u32, usize>,
+    /// Targets that hold threads.
+    stuck: HashMap<u32, Stuck>,
     closing: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Stuck {
+    threads: usize,
+    owner: u32,
+}
+
+impl PoolState {
+    /// Threads that are held by targets that `of` says so of.
+    fn held(&self, of: impl Fn(&Stuck) -> bool) -> usize {
+        self.stuck.values().filter(|stuck| of(stuck)).map(|stuck| stuck.threads).sum()
+    }
 }
 
 impl std::fmt::Debug for PoolState {
@@ -180,12 +199,12 @@ impl DeadlinePool {
 }
 
 impl<T> BatchState<T> {
-    /// Closes the items under way that `late` says so of; gives their targets.
-    fn give_up<W: Work>(&mut self, items: &[W], late: impl Fn(Instant) -> bool) -> Vec<u32> {
+    /// Closes the items under way that `late` says so of; gives their targets, and whose those are.
+    fn give_up<W: Work>(&mut self, items: &[W], late: impl Fn(Instant) -> bool) -> Vec<(u32, u32)> {
         let mut targets = Vec::new();
         self.running.retain(|(at, began)| match items[*at].target() {
             Some(target) if late(*began) => {
-                targets.push(target);
+                targets.push((target, items[*at].owner()));
                 false
             }
             _ => true,
@@ -204,20 +223,35 @@ impl Drop for Shared {
 
 impl Shared {
     /// Counts the threads that these targets hold from now on.
-    fn leave_behind(&self, targets: &[u32]) {
+    fn leave_behind(&self, targets: &[(u32, u32)]) {
         let mut state = self.state.lock();
-        for target in targets {
-            *state.stuck.entry(*target).or_default() += 1;
+        for (pid, owner) in targets {
+            state.stuck.entry(*pid).or_insert(Stuck { threads: 0, owner: *owner }).threads += 1;
         }
     }
 
+    /// Whether a target is better not tried: it holds a thread already, or others of its user's hold as many as they may.
+    fn is_hopeless(&self, item: &impl Work) -> bool {
+        let Some(pid) = item.target() else { return false };
+        let state = self.state.lock();
+        if state.stuck.is_empty() || state.stuck.contains_key(&pid) {
+            return !state.stuck.is_empty();
+        }
+        if state.held(|_| true) >= self.most_stuck.max(1) {
+            return true;
+        }
+        drop(state);
+        let owner = item.owner();
+        self.state.lock().held(|stuck| stuck.owner == owner) >= MOST_OF_ONE_OWNER
+    }
+
     /// One of them came back after all.
-    fn come_back(&self, target: u32) {
+    fn come_back(&self, pid: u32) {
         let mut state = self.state.lock();
-        if let Some(count) = state.stuck.get_mut(&target) {
-            *count -= 1;
-            if *count == 0 {
-                state.stuck.remove(&target);
+        if let Some(stuck) = state.stuck.get_mut(&pid) {
+            stuck.threads -= 1;
+            if stuck.threads == 0 {
+                state.stuck.remove(&pid);
             }
         }
     }
@@ -229,7 +263,7 @@ impl Shared {
             state.queue.push_back(job.clone());
         }
         while state.idle < state.queue.len()
-            && state.threads < self.workers + state.stuck.values().sum::<usize>().min(self.most_stuck)
+            && state.threads < self.workers + state.held(|_| true).min(self.most_stuck)
         {
             // The thread holds the pool weakly, so that the last handle's drop ends it.
             let weak = Arc::downgrade(self);
@@ -286,8 +320,7 @@ impl<W: Work + Sync> Job for Batch<W> {
             at
         };
         let item = &self.items[at];
-        let target = item.target();
-        let skip = target.is_some_and(|pid| pool.state.lock().stuck.contains_key(&pid));
+        let skip = pool.is_hopeless(item);
         let output = (!skip).then(|| item.run());
         let mut state = self.state.lock();
         if let Some(place) = state.running.iter().position(|r| r.0 == at) {
@@ -297,7 +330,7 @@ impl<W: Work + Sync> Job for Batch<W> {
             if state.open == 0 {
                 self.finished.notify_all();
             }
-        } else if let Some(pid) = target {
+        } else if let Some(pid) = item.target() {
             // Given up meanwhile, and now back after all.
             pool.come_back(pid);
         }
@@ -319,6 +352,9 @@ mod tests {
         type Output = u32;
         fn target(&self) -> Option<u32> {
             Some(self.pid)
+        }
+        fn owner(&self) -> u32 {
+            self.pid % 7
         }
         fn run(&self) -> u32 {
             while self.hang_until.as_ref().is_some_and(|released| !released.load(SeqCst)) {
@@ -366,6 +402,27 @@ mod tests {
         let expected = [Outcome::Late, Outcome::NotBegun, Outcome::NotBegun];
         assert_eq!(pool.run(items, deadlines, deadlines.read), expected);
         released.store(true, SeqCst);
+    }
+
+    #[test]
+    fn one_owner_holds_a_few_threads() {
+        let pool = DeadlinePool::new(2, 64);
+        let released = Arc::new(AtomicBool::new(false));
+        // All of the first owner's hang.
+        let hangs = |pid: u32| pid % 7 == 1;
+        let items =
+            || (1..=140).map(|pid| Item { pid, hang_until: hangs(pid).then(|| released.clone()) }).collect();
+        for _ in 0..3 {
+            for (pid, outcome) in (1..).zip(pool.run(items(), SHORT, SHORT.read)) {
+                assert_eq!(outcome, if hangs(pid) { Outcome::Late } else { Outcome::Done(pid) });
+            }
+            let state = pool.shared.state.lock();
+            assert!((1..=MOST_OF_ONE_OWNER + 2).contains(&state.held(|_| true)));
+        }
+        released.store(true, SeqCst);
+        while !pool.shared.state.lock().stuck.is_empty() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     #[test]

@@ -3,8 +3,6 @@
 #[cfg(feature = "bpf")]
 mod bpf;
 mod budget;
-#[cfg(feature = "bpf")]
-mod command_line;
 mod deadline_pool;
 mod limits;
 mod procfs;

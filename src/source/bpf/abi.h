@@ -78,8 +78,7 @@ struct request {
 struct line {
     u32 at, length;
 };
-#define UNTOLD (~0u)        /* to be read from the task's memory */
-#define NOT_PLAIN (~0u - 1) /* to be asked of /proc, which does not show every kind of mapping */
+#define UNTOLD (~0u) /* to be asked of /proc */
 struct slot {
     u32 reader_user_ns, reader_pid_ns; /* inode numbers */
     struct task_record reader;

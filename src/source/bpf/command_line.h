@@ -79,7 +79,7 @@ GLOBAL u32 copy(struct slot *slot, u64 to, u64 length, u64 memory, u64 address) 
     return ((word_at(place) ^ entry) & ~ACCESSED_DIRTY) != 0;
 }
 
-/* Reads the command line of a memory into slot->bytes from `from` on. Returns its length, UNTOLD or NOT_PLAIN. Whether
+/* Reads the command line of a memory into slot->bytes from `from` on. Returns its length or UNTOLD. Whether
  * the task had this memory all the while is for the caller to see, afterwards. */
 GLOBAL u32 read_line(struct slot *slot, u32 from, u64 memory, u32 by_all) {
     if (!slot) return UNTOLD;
@@ -95,7 +95,7 @@ GLOBAL u32 read_line(struct slot *slot, u32 from, u64 memory, u32 by_all) {
     u64 length = environment_end && start < end ? end - start : 0;
     if (length) {
         if (length > LONGEST_LINE || end >> ((top_shift + 8) & 63)) return UNTOLD;
-        if (!is_anonymous(memory, start, end)) return NOT_PLAIN;
+        if (!is_anonymous(memory, start, end)) return UNTOLD;
         u64 first = PAGE - (start & (PAGE - 1)), last = from + length - 1;
         if (first > length) first = length;
         if (copy(slot, from, first, memory, start)) return UNTOLD;

@@ -3,9 +3,8 @@
 use super::BpfSource;
 use super::programs::{Ask, Batch, Mapping, MappingSlot, TargetState};
 use crate::access::{Reader, Sight, sight};
-use crate::proc_files::{ProcRoot, is_absent, page_size};
+use crate::proc_files::{ProcRoot, is_absent};
 use crate::protocol::{EncodeError, Groups, VmFlags, VmaFields, push_vma};
-use crate::source::command_line::read_command_line;
 use crate::source::deadline_pool::{Outcome, Work};
 use crate::source::procfs::read_mappings;
 use crate::source::{Anchor, Gathered, Selection};
@@ -43,25 +42,6 @@ pub(super) enum Verdict {
     Changed,
     /// Not gathered for want of room in the answer.
     Later,
-}
-
-/// Where a command line comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum LineFrom {
-    /// It is there already, or not asked for.
-    Record,
-    Memory,
-    Proc,
-}
-
-impl LineFrom {
-    pub fn of(batch: Batch<'_>, at: usize) -> LineFrom {
-        match batch.records[at].facts().contains(Facts::HAS_MEMORY) {
-            true if batch.asks_proc(at) => LineFrom::Proc,
-            true if batch.line(at).is_none() => LineFrom::Memory,
-            _ => LineFrom::Record,
-        }
-    }
 }
 
 #[derive(Default)]
@@ -134,11 +114,7 @@ impl Memory {
         room: usize,
     ) -> Memory {
         let records = batch.records;
-        let line_of = |at| match selection.groups.contains(Groups::CMDLINE) {
-            true => LineFrom::of(batch, at),
-            false => LineFrom::Record,
-        };
-        let lines: Vec<LineFrom> = (0..records.len()).map(line_of).collect();
+        let asks_line = |at: &usize| selection.groups.contains(Groups::CMDLINE) && batch.lacks_line(*at);
         let shown: Vec<usize> = (0..records.len())
             .filter(|at| records[*at].base.pid != 0 && sight(reader, &records[*at]) != Sight::Nothing)
             .collect();
@@ -165,11 +141,9 @@ impl Memory {
         let owners: Vec<usize> = owners
             .into_iter()
             .filter(|at| memory.entries[*at].verdict == Verdict::Show)
-            .filter(|at| {
-                lines[*at] != LineFrom::Record || !matches!(memory.entries[*at].mappings, Mappings::None)
-            })
+            .filter(|at| asks_line(at) || !matches!(memory.entries[*at].mappings, Mappings::None))
             .collect();
-        memory.read(source, selection, records, &owners, &lines);
+        memory.read(source, selection, records, &owners, &asks_line);
         let owners: Vec<usize> =
             owners.into_iter().filter(|at| memory.entries[*at].verdict == Verdict::Show).collect();
         memory.judge_again(source, reader, records, &owners);
@@ -236,20 +210,18 @@ impl Memory {
         selection: Selection,
         records: &[TaskRecord],
         owners: &[usize],
-        lines: &[LineFrom],
+        asks_line: &impl Fn(&usize) -> bool,
     ) {
         let statistics = selection.groups.contains(Groups::VMA_STAT);
-        let asks = |at: &&usize| {
-            lines[**at] != LineFrom::Record || matches!(self.entries[**at].mappings, Mappings::AskProc)
-        };
+        let asks = |at: &&usize| asks_line(at) || matches!(self.entries[**at].mappings, Mappings::AskProc);
         let places: Vec<usize> = owners.iter().filter(asks).copied().collect();
         let item = |at: &usize| Item {
             root: source.procfs.root.clone(),
             pid: records[*at].daemons_pid,
             tgid: records[*at].daemons_tgid,
+            owner: records[*at].credentials.uid,
             mappings: matches!(self.entries[*at].mappings, Mappings::AskProc).then_some(statistics),
-            line: lines[*at],
-            arguments: records[*at].arguments,
+            line: asks_line(at),
         };
         let items: Vec<Item> = places.iter().map(item).collect();
         if items.is_empty() {
@@ -275,7 +247,7 @@ impl Memory {
                     let lost = [
                         (asked_proc, Groups::VMA),
                         (asked_proc && statistics, Groups::VMA_STAT),
-                        (lines[at] != LineFrom::Record, Groups::CMDLINE),
+                        (asks_line(&at), Groups::CMDLINE),
                     ];
                     entry.missing = lost.iter().filter(|(lost, _)| *lost).map(|(_, group)| *group).collect();
                 }
@@ -433,10 +405,11 @@ struct Item {
     root: Arc<ProcRoot>,
     pid: u32,
     tgid: u32,
+    owner: u32,
     /// Mappings are wanted; true with statistics.
     mappings: Option<bool>,
-    line: LineFrom,
-    arguments: [u64; 4],
+    /// The command line is wanted.
+    line: bool,
 }
 
 impl Work for Item {
@@ -447,32 +420,28 @@ impl Work for Item {
         Some(self.tgid)
     }
 
+    fn owner(&self) -> u32 {
+        self.owner
+    }
+
     fn run(&self) -> Self::Output {
+        let dir = match self.root.task(self.pid) {
+            Ok(dir) => dir,
+            Err(e) if is_absent(e) => return Some((Vec::new(), None)),
+            Err(_) => return None,
+        };
         let mut text = Vec::new();
-        let mut mappings = Vec::new();
-        if let Some(statistics) = self.mappings {
-            mappings = match self.root.task(self.pid) {
-                Ok(dir) => read_mappings(&mut text, &dir, statistics)?,
-                Err(e) if is_absent(e) => Vec::new(),
-                Err(_) => return None,
-            };
-        }
-        let line = match self.line {
-            LineFrom::Record => return Some((mappings, None)),
-            LineFrom::Memory => read_command_line(self.pid, self.arguments, page_size() as usize),
-            LineFrom::Proc => Err(Errno::EPERM),
+        let mappings = match self.mappings {
+            Some(statistics) => read_mappings(&mut text, &dir, statistics)?,
+            None => Vec::new(),
         };
-        let line = match line {
-            // Forbidden even to root, who still may read the file.
-            Err(Errno::EPERM) => {
-                self.root.task(self.pid).and_then(|dir| dir.read("cmdline", &mut text).map(<[u8]>::to_vec))
-            }
-            line => line,
+        // Of what a page fault might have to wait for, the file shows nothing: what its pages are is the target's choice.
+        let line = match self.line.then(|| dir.read("cmdline", &mut text).map(<[u8]>::to_vec)) {
+            Some(Err(Errno::EFAULT)) => Some(Vec::new()),
+            Some(Err(e)) if is_absent(e) => None,
+            Some(Err(_)) => return None,
+            line => line.transpose().ok().flatten(),
         };
-        match line {
-            Ok(line) => Some((mappings, Some(line))),
-            Err(e) if is_absent(e) => Some((mappings, None)),
-            Err(_) => None,
-        }
+        Some((mappings, line))
     }
 }

@@ -17,7 +17,7 @@ use crate::access::Reader;
 use crate::proc_files::page_size;
 use crate::protocol::Groups;
 use crate::source::SourceError;
-use crate::task::TaskRecord;
+use crate::task::{Facts, TaskRecord};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{ErrorExt, ProgramInput, ProgramMut};
 use std::io;
@@ -217,14 +217,14 @@ impl<'a> Batch<'a> {
         self.bytes.get(line.at as usize..)?.get(..line.length as usize)
     }
 
-    /// The command line is to be asked of /proc, which does not show all that memory holds.
-    pub fn asks_proc(&self, at: usize) -> bool {
-        self.lines.get(at).is_some_and(|line| line.length == u32::MAX - 1)
-    }
-
     /// Its first `count` records.
     pub fn first(self, count: usize) -> Batch<'a> {
         Batch { records: &self.records[..count], ..self }
+    }
+
+    /// A task with memory, whose command line could not be told.
+    pub fn lacks_line(&self, at: usize) -> bool {
+        self.records[at].facts().contains(Facts::HAS_MEMORY) && self.line(at).is_none()
     }
 
     /// A copy of it.

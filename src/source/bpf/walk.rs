@@ -2,7 +2,7 @@
 
 use super::BpfSource;
 use super::ahead::{Ahead, Coming, REACH};
-use super::gather::{self, LineFrom, Memory, Verdict, same_program};
+use super::gather::{self, Memory, Verdict, same_program};
 use super::programs::{Ask, Batch, Mode, Outcome, OwnedBatch};
 use crate::access::{Reader, Sight, sight};
 use crate::protocol::{DumpStrategy, Groups};
@@ -169,8 +169,7 @@ impl BpfWalk {
     fn is_incomplete(&self, batch: Batch<'_>) -> bool {
         let groups = self.selection.groups;
         let lines = groups.contains(Groups::CMDLINE);
-        groups.contains(Groups::VMA)
-            || lines && (0..batch.records.len()).any(|at| LineFrom::of(batch, at) != LineFrom::Record)
+        groups.contains(Groups::VMA) || lines && (0..batch.records.len()).any(|at| batch.lacks_line(at))
     }
 
     /// Visits the records of a batch from `from` on; gives the first that was not dealt with.

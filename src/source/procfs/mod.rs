@@ -376,6 +376,13 @@ impl Work for Item {
         self.selection.groups.intersects(Groups::VMA | Groups::CMDLINE).then_some(self.id.tgid)
     }
 
+    fn owner(&self) -> u32 {
+        // No lock of the process is needed for this one.
+        let mut text = Vec::new();
+        let status = self.root.read_by_number(self.id.tgid, "status", &mut text).ok().and_then(Status::parse);
+        status.map_or(u32::MAX, |status| status.credentials.uid)
+    }
+
     fn run(&self) -> nix::Result<Task> {
         let TaskId { tgid, tid } = self.id;
         let per_thread = self.selection.per_thread();
