@@ -11,6 +11,8 @@ pub struct Reader {
     pub tid: u32,
     /// Thread-group id, in the daemon's pid namespace.
     pub tgid: u32,
+    /// Effective user id, in the daemon's user namespace: who owns the user namespaces that it made.
+    pub euid: u32,
     /// Filesystem user id, in the daemon's user namespace.
     pub fsuid: u32,
     /// Filesystem group id, in the daemon's user namespace.
@@ -81,6 +83,7 @@ impl Reader {
         Some(Reader {
             tid: status.base.pid,
             tgid: status.base.tgid,
+            euid: status.credentials.euid,
             fsuid: status.credentials.fsuid,
             fsgid: status.credentials.fsgid,
             effective: status.credentials.effective.into(),

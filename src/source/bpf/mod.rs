@@ -1,7 +1,9 @@
 //! The fast source: BPF programs that write records of tasks straight into memory this process maps.
 
+mod abi;
 mod direct_map;
 mod gather;
+mod iterator;
 mod programs;
 mod slots;
 
@@ -11,8 +13,9 @@ use crate::access::{CallerError, Reader, may_see};
 use crate::proc_files::ProcRoot;
 use crate::protocol::{DumpStrategy, Groups};
 use crate::task::{Facts, TaskRecord};
+use abi::Batch;
 use gather::{LineFrom, Memory, Verdict, same_program};
-use programs::{Ask, Batch, Mode, Outcome, Programs};
+use programs::{Ask, Mode, Outcome, Programs};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -32,10 +35,18 @@ impl BpfSource {
     /// # Errors
     /// [`LoadError`] where the kernel does not take them, or this process may not load any.
     pub fn load(proc_root: Arc<ProcRoot>, deadlines: Deadlines) -> Result<BpfSource, LoadError> {
-        Ok(BpfSource {
-            programs: Arc::new(Programs::load()?),
-            procfs: ProcfsSource::new(proc_root, deadlines),
-        })
+        let programs = Arc::new(Programs::load()?);
+        Ok(BpfSource { programs, procfs: ProcfsSource::new(proc_root, deadlines) })
+    }
+
+    /// Loads the iterator instead, for kernels that lack functions which the other programs call: records as from
+    /// those, and all that is in memory from /proc.
+    ///
+    /// # Errors
+    /// As of [`BpfSource::load`].
+    pub fn load_iterator(proc_root: Arc<ProcRoot>, deadlines: Deadlines) -> Result<BpfSource, LoadError> {
+        let programs = Arc::new(Programs::load_iterator()?);
+        Ok(BpfSource { programs, procfs: ProcfsSource::new(proc_root, deadlines) })
     }
 
     /// The records of these tasks, those of them that are there.
@@ -58,10 +69,13 @@ impl BpfSource {
 
 impl Source for BpfSource {
     fn name(&self) -> &'static str {
-        "bpf"
+        if self.programs.iterates() { "bpf-iter" } else { "bpf" }
     }
 
     fn reader(&self, tid: u32, fsuid: u32, fsgid: u32) -> Result<Reader, CallerError> {
+        if self.programs.iterates() {
+            return self.procfs.reader(tid, fsuid, fsgid);
+        }
         let mut slot = self.programs.slot();
         let asking = Reader { tid, ..Reader::default() };
         self.programs.tasks(&mut slot, &asking, Ask::default(), &[]).map_err(|_| CallerError::Invisible)?;
@@ -74,6 +88,7 @@ impl Source for BpfSource {
         Ok(Reader {
             tid: record.base.pid,
             tgid: record.base.tgid,
+            euid: ids.euid,
             fsuid: ids.fsuid,
             fsgid: ids.fsgid,
             effective: ids.effective.into(),
@@ -85,6 +100,11 @@ impl Source for BpfSource {
 
     fn start(&self, reader: &Reader, selection: Selection) -> Result<Box<dyn Walk>, SourceError> {
         let pid = selection.pid;
+        let few = !matches!(selection.strategy, DumpStrategy::All | DumpStrategy::AllThreads);
+        if few && self.programs.iterates() && reader.sees_everything() {
+            // The kernel would walk by all other tasks. (Of others' eyes /proc does not know all that they may see.)
+            return self.procfs.start(reader, selection);
+        }
         let mut listed = VecDeque::new();
         let mut numbers = None;
         let mut members_of = None;
@@ -138,10 +158,12 @@ impl Walk for BpfWalk {
         let source = self.source.clone();
         let groups = self.selection.groups;
         let with_lines = groups.contains(Groups::CMDLINE) && source.programs.reads_lines();
+        let iterates = source.programs.iterates();
         let mut left = room;
         self.full = false;
         while left > 0 {
-            let limit = left.div_ceil(self.average).max(1);
+            // The kernel's walk does not go back to what was not shown.
+            let limit = if iterates { left / self.average } else { left.div_ceil(self.average) }.max(1);
             let ask = Ask {
                 groups: groups | Ask::program(groups).groups,
                 limit,
@@ -204,7 +226,7 @@ impl Walk for BpfWalk {
                     return Ok(());
                 }
             }
-            if left < room && left < self.average / 2 {
+            if left < room && left < if iterates { self.average } else { self.average / 2 } {
                 return Ok(());
             }
         }
