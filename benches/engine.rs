@@ -6,14 +6,14 @@ use std::sync::Arc;
 use task_diag::access::{CallerError, Reader};
 use task_diag::engine::Transaction;
 use task_diag::protocol::{Attribute, Groups, Messages, Request};
-use task_diag::source::{Anchor, Gathered, Selection, Source, SourceError, Visit, Walk};
+use task_diag::source::{Anchor, Budget, Gathered, Selection, Source, SourceError, Visit, Walk};
 use task_diag::task::{Facts, TaskRecord};
 
 const TASKS: usize = 2_000;
 const BUFFER: usize = 1024 * 1024;
 
 /// Records that stand in memory already.
-struct Prepared(Arc<Vec<TaskRecord>>);
+struct Prepared(Arc<Vec<TaskRecord>>, Arc<Budget>);
 
 struct PreparedWalk {
     records: Arc<Vec<TaskRecord>>,
@@ -22,6 +22,10 @@ struct PreparedWalk {
 }
 
 impl Source for Prepared {
+    fn budget(&self) -> &Arc<Budget> {
+        &self.1
+    }
+
     fn name(&self) -> &'static str {
         "prepared"
     }
@@ -77,7 +81,8 @@ fn transaction() -> Transaction {
         (record.base.pid, record.base.tgid) = (pid, pid);
         record
     };
-    Transaction::new(Arc::new(Prepared(Arc::new((1..=TASKS as u32).map(record).collect()))))
+    let records = Arc::new((1..=TASKS as u32).map(record).collect());
+    Transaction::new(Arc::new(Prepared(records, Arc::new(Budget::new(0, 0)))))
 }
 
 fn dump(transaction: &Transaction, groups: Groups, buffer: &mut [u8]) -> usize {

@@ -8,11 +8,11 @@
 //! use task_diag::client::Client;
 //! use task_diag::proc_files::ProcRoot;
 //! use task_diag::protocol::{DumpStrategy, Groups, Request};
-//! use task_diag::source::{Deadlines, ProcfsSource};
+//! use task_diag::source::{Limits, ProcfsSource};
 //!
 //! // Without a mount: the engine in this process. `Client::open` asks a mount instead.
 //! let proc_root = Arc::new(ProcRoot::open("/proc")?);
-//! let source = Arc::new(ProcfsSource::new(proc_root.clone(), Deadlines::default()));
+//! let source = Arc::new(ProcfsSource::new(proc_root.clone(), Limits::default()));
 //! let mut client = Client::direct(source, proc_root);
 //! let groups = Groups::BASE | Groups::CMDLINE;
 //! let me = Request { groups, strategy: DumpStrategy::One, pid: std::process::id(), ..Request::default() };

@@ -298,3 +298,47 @@ fn many_files_at_once() {
         });
     }
 }
+
+/// What was gathered for one reader, who has not read it yet, is not what the next one gets.
+#[test]
+fn nothing_is_gathered_ahead_for_other_eyes() {
+    if !needs::root_and_fuse() {
+        return;
+    }
+    let roots: Vec<Animal> = (0..60).map(|_| lives::sleeper()).collect();
+    let own = users::alices();
+    for source in sources() {
+        let daemon = Daemon::start(source);
+        let file = Handle::open(daemon.path());
+        let shared = Handle(file.0.try_clone().unwrap());
+        let asked = request(EVERYONE, 0, Groups::BASE | Groups::VMA);
+        file.request(&asked);
+        let mut first = Vec::new();
+        while !roots.iter().take(20).all(|root| pids(&first, asked.seq).contains(&root.pid)) {
+            first.extend(file.read(8192).unwrap());
+        }
+        let rest = ALICE.run(|| shared.read_to_end(8192).unwrap().concat());
+        let seen = pids(&rest, asked.seq);
+        assert!(seen.contains(&own.pid) || pids(&first, asked.seq).contains(&own.pid));
+        // The task that root's last read left half sent is closed before her own.
+        let closed = usize::from(seen.first().is_some_and(|pid| !is_alices(*pid)));
+        let allowed = |pid: &u32| *pid == std::process::id() || is_alices(*pid);
+        assert!(seen[closed..].iter().all(allowed), "nobody else's: {seen:?}");
+        // And root sees everyone, whatever eyes the reads between had.
+        file.request(&asked);
+        let mut all = Vec::new();
+        for turn in 0.. {
+            let piece = if turn % 4 == 3 {
+                ALICE.run(|| shared.read(64).unwrap_or_default())
+            } else {
+                match file.read(8192) {
+                    Ok(piece) if piece.is_empty() => break,
+                    piece => piece.unwrap(),
+                }
+            };
+            all.extend(pids(&piece, asked.seq));
+        }
+        all.dedup();
+        assert!(all.is_sorted(), "each once, in order: {all:?}");
+    }
+}

@@ -7,7 +7,7 @@ use std::io::{self, BufWriter, Read, Write};
 use std::path::PathBuf;
 use task_diag::client::{Client, DEFAULT_PATH, OwnedTask};
 use task_diag::protocol::{DumpStrategy, Groups, Request};
-use task_diag::source::Deadlines;
+use task_diag::source::Limits;
 
 #[derive(Debug, clap::Args)]
 pub struct Options {
@@ -78,7 +78,7 @@ impl Options {
 pub fn run(strategy: DumpStrategy, pid: u32, options: &Options) -> anyhow::Result<()> {
     let request = Request { strategy, pid, groups: options.groups(), ..Request::default() };
     if options.direct {
-        let (source, proc_root) = open_source(options.source, Deadlines::default())?;
+        let (source, proc_root) = open_source(options.source, Limits::default())?;
         return show(Client::direct(source, proc_root), request, options.format);
     }
     let client = Client::open(&options.path)

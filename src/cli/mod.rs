@@ -14,7 +14,7 @@ use std::time::Duration;
 use task_diag::proc_files::ProcRoot;
 #[cfg(feature = "bpf")]
 use task_diag::source::BpfSource;
-use task_diag::source::{Deadlines, ProcfsSource, Source};
+use task_diag::source::{Deadlines, Limits, ProcfsSource, Source};
 
 /// Attributes of many processes in one binary read.
 #[derive(Debug, Parser)]
@@ -78,46 +78,53 @@ enum SourceChoice {
     Procfs,
 }
 
-/// How long a reader waits for memory that cannot be read.
+/// What readers may cost.
 #[derive(Clone, Copy, Debug, clap::Args)]
-struct DeadlineOptions {
+struct LimitOptions {
     /// Milliseconds to wait for the memory of one task
     #[arg(long, default_value_t = 200, value_name = "MS")]
     target_deadline: u64,
     /// Milliseconds to wait for memory in one read
     #[arg(long, default_value_t = 2000, value_name = "MS")]
     read_deadline: u64,
+    /// MiB kept for dumps half read
+    #[arg(long, default_value_t = 256, value_name = "MIB")]
+    parked: usize,
+    /// MiB kept for dumps half read by one user
+    #[arg(long, default_value_t = 64, value_name = "MIB")]
+    parked_per_user: usize,
 }
 
-impl DeadlineOptions {
-    fn deadlines(self) -> Deadlines {
-        Deadlines {
-            target: Duration::from_millis(self.target_deadline),
-            read: Duration::from_millis(self.read_deadline),
+impl LimitOptions {
+    fn limits(self) -> Limits {
+        Limits {
+            deadlines: Deadlines {
+                target: Duration::from_millis(self.target_deadline),
+                read: Duration::from_millis(self.read_deadline),
+            },
+            parked: self.parked.saturating_mul(1 << 20),
+            parked_per_user: self.parked_per_user.saturating_mul(1 << 20),
         }
     }
 }
 
-fn open_source(
-    choice: SourceChoice,
-    deadlines: Deadlines,
-) -> anyhow::Result<(Arc<dyn Source>, Arc<ProcRoot>)> {
+fn open_source(choice: SourceChoice, limits: Limits) -> anyhow::Result<(Arc<dyn Source>, Arc<ProcRoot>)> {
     let proc_root = Arc::new(ProcRoot::open("/proc").context("cannot open /proc; is it mounted?")?);
-    let procfs = || Arc::new(ProcfsSource::new(proc_root.clone(), deadlines));
+    let procfs = || Arc::new(ProcfsSource::new(proc_root.clone(), limits));
     let source: Arc<dyn Source> = match choice {
         SourceChoice::Procfs => procfs(),
         #[cfg(feature = "bpf")]
-        SourceChoice::Bpf => Arc::new(BpfSource::load(proc_root.clone(), deadlines)?),
+        SourceChoice::Bpf => Arc::new(BpfSource::load(proc_root.clone(), limits)?),
         #[cfg(feature = "bpf")]
-        SourceChoice::BpfIter => Arc::new(BpfSource::load_iterator(proc_root.clone(), deadlines)?),
+        SourceChoice::BpfIter => Arc::new(BpfSource::load_iterator(proc_root.clone(), limits)?),
         #[cfg(not(feature = "bpf"))]
         SourceChoice::Bpf | SourceChoice::BpfIter => {
-            anyhow::bail!("this program was built without the BPF source")
+            anyhow::bail!("this program was built without the BPF sources")
         }
         #[cfg(feature = "bpf")]
-        SourceChoice::Auto => match BpfSource::load(proc_root.clone(), deadlines) {
+        SourceChoice::Auto => match BpfSource::load(proc_root.clone(), limits) {
             Ok(source) => Arc::new(source),
-            Err(why) => match BpfSource::load_iterator(proc_root.clone(), deadlines) {
+            Err(why) => match BpfSource::load_iterator(proc_root.clone(), limits) {
                 Ok(source) => {
                     log::warn!("source {}, which is slower than bpf, because {why}", source.name());
                     Arc::new(source)

@@ -1,6 +1,6 @@
 //! `task-diag mount DIR`: the daemon.
 
-use super::{DeadlineOptions, SourceChoice, open_source};
+use super::{LimitOptions, SourceChoice, open_source};
 use std::path::PathBuf;
 use task_diag::fs::{Info, MountOptions, TaskDiagFs, serve};
 
@@ -15,14 +15,14 @@ pub struct Options {
     #[arg(long, default_value_t = 8)]
     threads: usize,
     #[command(flatten)]
-    deadlines: DeadlineOptions,
+    limits: LimitOptions,
 }
 
 pub fn run(options: Options) -> anyhow::Result<()> {
-    let deadlines = options.deadlines.deadlines();
-    let (source, _) = open_source(options.source, deadlines)?;
+    let limits = options.limits.limits();
+    let (source, _) = open_source(options.source, limits)?;
     let name = source.name();
-    let filesystem = TaskDiagFs::new(source, Info { source: name, deadlines });
+    let filesystem = TaskDiagFs::new(source, Info { source: name, limits });
     let mount = MountOptions { dir: options.dir, threads: options.threads };
     serve(filesystem, &mount, || {
         log::info!("serving {}/task_diag from {name}", mount.dir.display());

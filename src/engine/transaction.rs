@@ -3,7 +3,7 @@
 use super::packer::{Packed, Progress, pack, pack_bare};
 use crate::access::{CallerError, Reader};
 use crate::protocol::{Groups, Request, RequestError};
-use crate::source::{Anchor, Gathered, Selection, Source, SourceError, Visit, Walk};
+use crate::source::{Anchor, Budget, Gathered, Selection, Share, Source, SourceError, Visit, Walk};
 use crate::task::TaskRecord;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -27,6 +27,11 @@ pub enum EngineError {
     /// The buffer holds not even the smallest next piece.
     #[error("the buffer is too small for the next piece of the answer")]
     BufferTooSmall,
+    /// The rest of a task that is larger than the buffer cannot be kept for the next read.
+    #[error(
+        "user {0} holds too much of dumps half read; end some, read with larger buffers, or raise --parked-per-user"
+    )]
+    OverBudget(u32),
 }
 
 impl EngineError {
@@ -38,6 +43,7 @@ impl EngineError {
             EngineError::Caller(e) => e.to_errno(),
             EngineError::Source(e) => e.to_errno(),
             EngineError::BufferTooSmall => libc::EMSGSIZE,
+            EngineError::OverBudget(_) => libc::ENOMEM,
         }
     }
 }
@@ -145,6 +151,7 @@ struct Dump {
     groups: Groups,
     walk: Box<dyn Walk>,
     half_sent: Option<HalfSent>,
+    budget: Arc<Budget>,
 }
 
 /// A task larger than a buffer, with what of it is still to be sent.
@@ -156,13 +163,14 @@ struct HalfSent {
     missing: Groups,
     anchor: Anchor,
     progress: Progress,
+    _share: Share,
 }
 
 impl Dump {
     fn start(source: &dyn Source, reader: &Reader, request: Request) -> Result<Dump, SourceError> {
         let Request { seq, groups, strategy, pid } = request;
         let walk = source.start(reader, Selection { strategy, pid, groups })?;
-        Ok(Dump { seq, groups, walk, half_sent: None })
+        Ok(Dump { seq, groups, walk, half_sent: None, budget: source.budget().clone() })
     }
 
     fn is_finished(&self) -> bool {
@@ -178,8 +186,8 @@ impl Dump {
                 Packed::NoRoom => return Err(EngineError::BufferTooSmall),
             }
         }
-        let Dump { seq, groups, walk, half_sent } = self;
-        let mut too_small = false;
+        let Dump { seq, groups, walk, half_sent, budget } = self;
+        let mut failed = None;
         let room = buf.len() - used;
         walk.next(reader, room, &mut |task| {
             let mut progress = Progress::default();
@@ -195,18 +203,22 @@ impl Dump {
                 }
                 // A task is cut only where it would not fit an empty buffer.
                 Packed::Part(n) if used == 0 => {
+                    *half_sent = HalfSent::new(&task, progress, budget, reader.fsuid);
+                    if half_sent.is_none() {
+                        failed = Some(EngineError::OverBudget(reader.fsuid));
+                        return Visit::Full;
+                    }
                     used = n;
-                    *half_sent = Some(HalfSent::new(&task, progress));
                     Visit::Last
                 }
                 Packed::NoRoom if used == 0 => {
-                    too_small = true;
+                    failed = Some(EngineError::BufferTooSmall);
                     Visit::Full
                 }
                 Packed::Part(_) | Packed::NoRoom => Visit::Full,
             }
         })?;
-        if too_small { Err(EngineError::BufferTooSmall) } else { Ok(used) }
+        failed.map_or(Ok(used), Err)
     }
 
     /// Sends more of a half-sent task, or closes it if the reader may not see it any more.
@@ -227,8 +239,11 @@ impl Dump {
 }
 
 impl HalfSent {
-    fn new(task: &Gathered, progress: Progress) -> HalfSent {
-        HalfSent {
+    /// `None` where the user may not have so much kept.
+    fn new(task: &Gathered, progress: Progress, budget: &Arc<Budget>, user: u32) -> Option<HalfSent> {
+        let bytes = size_of::<HalfSent>() + task.mappings.len() + task.command_line.len();
+        Some(HalfSent {
+            _share: budget.take(user, bytes)?,
             record: *task.record,
             groups: task.groups,
             mappings: task.mappings.to_vec(),
@@ -236,7 +251,7 @@ impl HalfSent {
             missing: task.missing,
             anchor: task.anchor.clone(),
             progress,
-        }
+        })
     }
 
     fn gathered(&self) -> Gathered<'_> {

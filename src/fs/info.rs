@@ -2,7 +2,7 @@
 
 use crate::proc_files::page_size;
 use crate::protocol::Groups;
-use crate::source::Deadlines;
+use crate::source::Limits;
 use std::fmt::Write;
 
 /// What `info` says.
@@ -10,8 +10,8 @@ use std::fmt::Write;
 pub struct Info {
     /// Name of the source in use.
     pub source: &'static str,
-    /// How long a reader waits for memory.
-    pub deadlines: Deadlines,
+    /// What readers may cost.
+    pub limits: Limits,
 }
 
 impl Info {
@@ -35,8 +35,10 @@ impl Info {
         line("page_size", &page_size());
         line("clock_ticks", &ticks);
         line("visibility", &"ptrace");
-        line("deadline_target_ms", &self.deadlines.target.as_millis());
-        line("deadline_read_ms", &self.deadlines.read.as_millis());
+        line("deadline_target_ms", &self.limits.deadlines.target.as_millis());
+        line("deadline_read_ms", &self.limits.deadlines.read.as_millis());
+        line("parked_bytes_max", &self.limits.parked);
+        line("parked_bytes_max_per_user", &self.limits.parked_per_user);
         line("kernel", &kernel.trim());
         text
     }

@@ -30,7 +30,15 @@ pub fn parse_maps(text: &[u8], true_name: TrueName, out: &mut Mappings) -> Resul
 /// As [`parse_maps`].
 pub fn parse_smaps(text: &[u8], true_name: TrueName, out: &mut Mappings) -> Result<(), EncodeError> {
     let mut pending: Option<(Mapping, VmaStat)> = None;
-    for line in lines(text) {
+    let mut rest = text;
+    loop {
+        if let (Some((line, after)), Some((_, stat))) = (rest.split_first_chunk(), &mut pending)
+            && plain_statistic(line, stat)
+        {
+            rest = after;
+            continue;
+        }
+        let Some(line) = next_line(&mut rest) else { break };
         // Only a mapping's own line begins with a lower-case hexadecimal digit; the statistics' names are capitalised.
         if line.first().is_some_and(|c| c.is_ascii_digit() || c.is_ascii_lowercase()) {
             if let Some((mapping, stat)) = pending.take() {
@@ -104,6 +112,47 @@ impl<'a> Mapping<'a> {
     }
 }
 
+/// A line as every kernel prints it (`SEQ_PUT_DEC`): a name in 16 columns, a number in 8, ` kB`. False for any other.
+fn plain_statistic(line: &[u8; 28], stat: &mut VmaStat) -> bool {
+    let (Some(key), Some(number), b" kB\n") =
+        (line.first_chunk::<16>(), line[16..24].first_chunk(), &line[24..])
+    else {
+        return false;
+    };
+    let mut passed_over = 0;
+    let slot = match key {
+        b"Rss:            " => &mut stat.resident,
+        b"Pss:            " => &mut stat.pss,
+        b"Shared_Clean:   " => &mut stat.shared_clean,
+        b"Shared_Dirty:   " => &mut stat.shared_dirty,
+        b"Private_Clean:  " => &mut stat.private_clean,
+        b"Private_Dirty:  " => &mut stat.private_dirty,
+        b"Referenced:     " => &mut stat.referenced,
+        b"Anonymous:      " => &mut stat.anonymous,
+        b"AnonHugePages:  " => &mut stat.anonymous_thp,
+        b"Swap:           " => &mut stat.swap,
+        b"Size:           " | b"KernelPageSize: " | b"MMUPageSize:    " | b"Pss_Dirty:      " => {
+            &mut passed_over
+        }
+        b"KSM:            " | b"LazyFree:       " | b"ShmemPmdMapped: " | b"FilePmdMapped:  " => {
+            &mut passed_over
+        }
+        b"Shared_Hugetlb: " | b"Private_Hugetlb:" | b"SwapPss:        " | b"Locked:         " => {
+            &mut passed_over
+        }
+        _ => return false,
+    };
+    let shift = if key.starts_with(b"Pss:") { 10 + 12 } else { 10 };
+    *slot = match number {
+        b"       0" => 0,
+        number => match decimal(number.trim_ascii_start()) {
+            Some(number) => number << shift,
+            None => return false,
+        },
+    };
+    true
+}
+
 fn statistic(line: &[u8], mapping: &mut Mapping, stat: &mut VmaStat) {
     let Some(colon) = memchr::memchr(b':', line) else { return };
     let (key, value) = (&line[..colon], line[colon + 1..].trim_ascii());
@@ -166,15 +215,17 @@ fn flag(letters: &[u8]) -> VmFlags {
 
 fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = text;
-    std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
-        let line = &rest[..end];
-        rest = rest.get(end + 1..).unwrap_or(b"");
-        Some(line)
-    })
+    std::iter::from_fn(move || next_line(&mut rest))
+}
+
+fn next_line<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    if rest.is_empty() {
+        return None;
+    }
+    let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+    let line = &rest[..end];
+    *rest = rest.get(end + 1..).unwrap_or(b"");
+    Some(line)
 }
 
 #[cfg(test)]
@@ -189,6 +240,33 @@ mod tests {
         7f0000000000-7f0000001000 rw-s 00000000 00:05 7 \nRss: 0 kB\nVmFlags: rd wr sh mr mw me ms \n\
         7ffc0000000-7ffc0001000 r-xp 00000000 00:00 0                  [vdso]\nVmFlags: rd ex\n\
         ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0        [vsyscall]\nVmFlags: ex\n";
+
+    /// Lines of the kernel's own form and any other mean the same.
+    #[test]
+    fn columns_do_not_matter() {
+        let mut in_columns = String::new();
+        for line in SMAPS.lines() {
+            match line
+                .trim_start()
+                .split_once(": ")
+                .and_then(|(key, rest)| Some((key, rest.strip_suffix(" kB")?)))
+            {
+                Some((key, number)) => in_columns += &format!("{:<16}{number:>8} kB\n", format!("{key}:")),
+                None => in_columns += &format!("{}\n", line.trim_start()),
+            }
+        }
+        assert!(in_columns.contains("\nRss:                  12 kB\n"));
+        let parse = |text: &str| {
+            let mut out = Vec::new();
+            parse_smaps(text.as_bytes(), &|_, _| None, &mut out).unwrap();
+            out
+        };
+        assert_eq!(parse(&in_columns), parse(SMAPS));
+        let mut stat = VmaStat::default();
+        assert!(!plain_statistic(b"Rss:                  1x kB\n", &mut stat));
+        assert!(!plain_statistic(b"Rss:                 1\n kB\n\n", &mut stat));
+        assert_eq!(stat, VmaStat::default());
+    }
 
     #[test]
     fn smaps_fields() {

@@ -23,6 +23,16 @@ impl Default for Deadlines {
     }
 }
 
+/// What became of one item of work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome<T> {
+    Done(T),
+    /// Its target was not read in time.
+    Late,
+    /// There was no time left to begin it.
+    NotBegun,
+}
+
 /// One item of work on one target.
 pub trait Work: Send + 'static {
     /// What comes of it.
@@ -97,8 +107,15 @@ impl DeadlinePool {
         }
     }
 
-    /// Does all items, several at once; an output is `None` where its target was not read in time.
-    pub fn run<W: Work + Sync>(&self, items: Vec<W>, deadlines: Deadlines) -> Vec<Option<W::Output>> {
+    /// Does all items, in order, several at once: as many as can be begun within `begin`, and at least one if the
+    /// deadline of the read allows.
+    pub fn run<W: Work + Sync>(
+        &self,
+        items: Vec<W>,
+        deadlines: Deadlines,
+        begin: Duration,
+    ) -> Vec<Outcome<W::Output>> {
+        let start = Instant::now();
         let count = items.len();
         let batch = Arc::new(Batch {
             state: Mutex::new(BatchState {
@@ -116,10 +133,18 @@ impl DeadlinePool {
             // Then the caller works too, and depends on no thread that others may hold up.
             while batch.step(&self.shared) {}
         }
-        let end = can_hang.then(|| Instant::now() + deadlines.read);
+        let end = can_hang.then(|| start + deadlines.read);
         let mut state = batch.state.lock();
+        let mut begun = count;
         while state.open > 0 {
             let now = Instant::now();
+            // Something must come of every call, however busy the machine is.
+            if can_hang && now >= start + begin && (1..count).contains(&state.next) {
+                begun = state.next;
+                state.open -= count - begun;
+                state.next = count;
+                continue;
+            }
             let over = end.is_some_and(|end| now >= end);
             let given_up = state.give_up(&batch.items, |began| over || now >= began + deadlines.target);
             if over {
@@ -133,14 +158,24 @@ impl DeadlinePool {
                 continue;
             }
             let oldest = state.running.iter().map(|r| r.1).min().unwrap_or(now);
-            let wake = oldest + deadlines.target;
+            let mut wake = oldest + deadlines.target;
+            if state.next < count {
+                wake = wake.min((start + begin).max(now + Duration::from_millis(5)));
+            }
             match can_hang {
                 true => drop(batch.finished.wait_until(&mut state, end.map_or(wake, |end| wake.min(end)))),
                 false => batch.finished.wait(&mut state),
             }
         }
+        begun = begun.min(state.next);
         state.next = count;
-        std::mem::take(&mut state.results)
+        let results = std::mem::take(&mut state.results).into_iter().enumerate();
+        let outcome = |(at, result): (usize, Option<W::Output>)| match result {
+            Some(output) => Outcome::Done(output),
+            None if at < begun => Outcome::Late,
+            None => Outcome::NotBegun,
+        };
+        results.map(outcome).collect()
     }
 }
 
@@ -304,19 +339,20 @@ mod tests {
                 .map(|pid| Item { pid, hang_until: hung.contains(&pid).then(|| released.clone()) })
                 .collect()
         };
-        let expect = |hung: &[u32]| -> Vec<Option<u32>> {
-            (1..=20).map(|pid| (!hung.contains(&pid)).then_some(pid)).collect()
+        let expect = |hung: &[u32]| -> Vec<Outcome<u32>> {
+            (1..=20).map(|pid| if hung.contains(&pid) { Outcome::Late } else { Outcome::Done(pid) }).collect()
         };
-        assert_eq!(pool.run(items(&[]), SHORT), expect(&[]));
+        let run = |hung: &[u32], deadlines| pool.run(items(hung), deadlines, SHORT.read);
+        assert_eq!(run(&[], SHORT), expect(&[]));
         let hung = [1, 2, 3, 20];
-        assert_eq!(pool.run(items(&hung), SHORT), expect(&hung));
+        assert_eq!(run(&hung, SHORT), expect(&hung));
         // Those that still hold a thread are not tried again, so this takes no deadline.
         let began = Instant::now();
         let patient = Deadlines { target: Duration::from_secs(20), ..SHORT };
-        assert_eq!(pool.run(items(&hung), patient), expect(&hung));
+        assert_eq!(run(&hung, patient), expect(&hung));
         assert!(began.elapsed() < patient.target);
         released.store(true, SeqCst);
-        while pool.run(items(&[]), patient) != expect(&[]) {
+        while run(&[], patient) != expect(&[]) {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
@@ -327,7 +363,26 @@ mod tests {
         let released = Arc::new(AtomicBool::new(false));
         let items = (1..=3).map(|pid| Item { pid, hang_until: Some(released.clone()) }).collect();
         let deadlines = Deadlines { target: Duration::from_secs(60), read: Duration::from_millis(50) };
-        assert_eq!(pool.run(items, deadlines), vec![None; 3]);
+        let expected = [Outcome::Late, Outcome::NotBegun, Outcome::NotBegun];
+        assert_eq!(pool.run(items, deadlines, deadlines.read), expected);
         released.store(true, SeqCst);
+    }
+
+    #[test]
+    fn nothing_begins_late() {
+        let pool = DeadlinePool::new(1, 0);
+        let released = Arc::new(AtomicBool::new(false));
+        let hang_until = |pid| (pid == 2).then(|| released.clone());
+        let items = (1..=4).map(|pid| Item { pid, hang_until: hang_until(pid) }).collect();
+        let releasing = released.clone();
+        let later = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(100));
+            releasing.store(true, SeqCst);
+        });
+        let patient = Deadlines { target: Duration::from_secs(60), read: Duration::from_secs(60) };
+        let outcomes = pool.run(items, patient, Duration::from_millis(20));
+        let expected = [Outcome::Done(1), Outcome::Done(2), Outcome::NotBegun, Outcome::NotBegun];
+        assert_eq!(outcomes, expected);
+        later.join().unwrap();
     }
 }

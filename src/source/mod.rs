@@ -2,14 +2,18 @@
 
 #[cfg(feature = "bpf")]
 mod bpf;
+mod budget;
 #[cfg(feature = "bpf")]
 mod command_line;
 mod deadline_pool;
+mod limits;
 mod procfs;
 
 #[cfg(feature = "bpf")]
 pub use bpf::{BpfSource, LoadError};
+pub use budget::{Budget, Share};
 pub use deadline_pool::Deadlines;
+pub use limits::Limits;
 pub use procfs::ProcfsSource;
 
 use crate::access::{CallerError, Reader};
@@ -23,6 +27,9 @@ use thiserror::Error;
 pub trait Source: Send + Sync {
     /// Its name, as `info` and the log show it.
     fn name(&self) -> &'static str;
+
+    /// What dumps half read may hold, of this source and of whoever hands its tasks on.
+    fn budget(&self) -> &Arc<Budget>;
 
     /// Who the thread `tid` is, which now waits in a read with the filesystem ids `fsuid` and `fsgid`.
     ///

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use task_diag::client::{Client, ClientError};
 use task_diag::protocol::Request;
-use task_diag::source::Deadlines;
+use task_diag::source::Limits;
 
 /// One that answers.
 pub struct Contender {
@@ -68,7 +68,7 @@ pub fn all(path: Option<&Path>, direct: bool, buffer: usize) -> anyhow::Result<V
         }
     }
     if direct {
-        let (source, proc_root) = open_source(SourceChoice::Auto, Deadlines::default())?;
+        let (source, proc_root) = open_source(SourceChoice::Auto, Limits::default())?;
         let name = format!("direct {}", source.name());
         found.push(Contender::new(&name, Client::direct(source, proc_root), buffer));
     }

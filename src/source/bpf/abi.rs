@@ -102,6 +102,11 @@ impl<'a> Batch<'a> {
         self.lines.get(at).is_some_and(|line| line.length == u32::MAX - 1)
     }
 
+    /// Its first `count` records.
+    pub fn first(self, count: usize) -> Batch<'a> {
+        Batch { records: &self.records[..count], ..self }
+    }
+
     /// A copy of it.
     pub fn to_owned(self) -> OwnedBatch {
         let ends =
@@ -116,6 +121,11 @@ impl<'a> Batch<'a> {
 }
 
 impl OwnedBatch {
+    /// Bytes that it takes, about.
+    pub fn len(&self) -> usize {
+        size_of_val(&*self.records) + size_of_val(&*self.lines) + self.bytes.len()
+    }
+
     /// The batch that it is a copy of.
     pub fn batch(&self) -> Batch<'_> {
         Batch { records: &self.records, lines: &self.lines, bytes: &self.bytes }

@@ -7,13 +7,17 @@ use crate::access::{Reader, may_see};
 use crate::proc_files::{ProcRoot, is_absent, page_size};
 use crate::protocol::{EncodeError, Groups, VmFlags, VmaFields, push_vma};
 use crate::source::command_line::read_command_line;
-use crate::source::deadline_pool::Work;
+use crate::source::deadline_pool::{Outcome, Work};
 use crate::source::procfs::read_mappings;
 use crate::source::{Anchor, Gathered, Selection};
 use crate::task::{Facts, TaskRecord};
 use nix::errno::Errno;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long tasks of a batch may be begun; what is left over is for the next read.
+const BEGIN: Duration = Duration::from_millis(50);
 
 /// The memory groups of a batch, by the places of its records.
 pub(super) struct Memory {
@@ -116,6 +120,11 @@ impl Memory {
         self.entries[at].verdict
     }
 
+    /// Whether that record, if there is one, was left for later.
+    pub fn is_later(&self, at: usize) -> bool {
+        self.entries.get(at).is_some_and(|entry| entry.verdict == Verdict::Later)
+    }
+
     /// Gathers for those of a batch's records that `reader` may see, about as much as `room` holds, then judges them
     /// again.
     pub fn gather(
@@ -161,6 +170,8 @@ impl Memory {
             })
             .collect();
         memory.read(source, selection, records, &owners, &lines);
+        let owners: Vec<usize> =
+            owners.into_iter().filter(|at| memory.entries[*at].verdict == Verdict::Show).collect();
         memory.judge_again(source, reader, records, &owners);
         memory
     }
@@ -194,6 +205,30 @@ impl Memory {
         }
     }
 
+    /// Judges these records again, all of those that are to be shown.
+    pub fn judge(
+        &mut self,
+        source: &BpfSource,
+        reader: &Reader,
+        records: &[TaskRecord],
+        range: Range<usize>,
+    ) {
+        let shown: Vec<usize> = range.filter(|at| self.entries[*at].verdict == Verdict::Show).collect();
+        self.judge_again(source, reader, records, &shown);
+    }
+
+    /// Bytes that it takes, about.
+    pub fn len(&self) -> usize {
+        let own = |entry: &Entry| match &entry.mappings {
+            Mappings::Own(list) => list.capacity(),
+            _ => 0,
+        };
+        let entries = self.entries.iter().map(|entry| {
+            size_of::<Entry>() + own(entry) + entry.command_line.as_ref().map_or(0, Vec::capacity)
+        });
+        entries.chain(self.lists.iter().map(Vec::capacity)).sum()
+    }
+
     /// What only reading can tell, under deadlines.
     fn read(
         &mut self,
@@ -220,18 +255,23 @@ impl Memory {
         if items.is_empty() {
             return;
         }
-        let results = source.procfs.pool.run(items, source.procfs.deadlines);
+        let results = source.procfs.pool.run(items, source.procfs.deadlines, BEGIN);
+        let progress = results.iter().any(|result| !matches!(result, Outcome::NotBegun));
         for (at, result) in places.into_iter().zip(results) {
+            if progress && matches!(result, Outcome::NotBegun) {
+                self.entries[at..].iter_mut().for_each(|entry| entry.verdict = Verdict::Later);
+                break;
+            }
             let entry = &mut self.entries[at];
             let asked_proc = matches!(entry.mappings, Mappings::AskProc);
             match result {
-                Some(Some((mappings, command_line))) => {
+                Outcome::Done(Some((mappings, command_line))) => {
                     if asked_proc {
                         entry.mappings = Mappings::Own(mappings);
                     }
                     entry.command_line = command_line;
                 }
-                Some(None) | None => {
+                _ => {
                     let lost = [
                         (asked_proc, Groups::VMA),
                         (asked_proc && statistics, Groups::VMA_STAT),

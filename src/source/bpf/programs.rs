@@ -110,6 +110,12 @@ pub struct Ask {
 }
 
 impl Ask {
+    /// Records with these groups, and what tells one program from the next.
+    pub fn records(groups: Groups) -> Ask {
+        let program = Ask::program(groups);
+        Ask { groups: groups | program.groups, ..program }
+    }
+
     /// What tells one program of a task from the next, where memory groups are asked for: the place of its arguments.
     pub fn program(groups: Groups) -> Ask {
         let memory = groups.intersects(Groups::VMA | Groups::CMDLINE);

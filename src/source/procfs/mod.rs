@@ -2,9 +2,9 @@
 
 mod gather;
 
-use super::deadline_pool::{DeadlinePool, Work};
+use super::deadline_pool::{DeadlinePool, Outcome, Work};
 use super::typical_len;
-use super::{Anchor, Deadlines, Gathered, Selection, Source, SourceError, Visit, Walk};
+use super::{Anchor, Budget, Deadlines, Gathered, Limits, Selection, Source, SourceError, Visit, Walk};
 use crate::access::{CallerError, Reader};
 use crate::proc_files::{ProcRoot, Status, TaskDir, decimal, is_absent};
 use crate::protocol::{DumpStrategy, Groups};
@@ -25,13 +25,19 @@ pub struct ProcfsSource {
     pub(super) root: Arc<ProcRoot>,
     pub(super) pool: DeadlinePool,
     pub(super) deadlines: Deadlines,
+    pub(super) budget: Arc<Budget>,
 }
 
 impl ProcfsSource {
-    /// Tasks below `root`; memory is read under `deadlines`.
-    pub fn new(root: Arc<ProcRoot>, deadlines: Deadlines) -> ProcfsSource {
+    /// Tasks below `root`; readers may cost as much as `limits` say.
+    pub fn new(root: Arc<ProcRoot>, limits: Limits) -> ProcfsSource {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        ProcfsSource { root, pool: DeadlinePool::new(cores, 64), deadlines }
+        ProcfsSource {
+            root,
+            pool: DeadlinePool::new(cores, 64),
+            deadlines: limits.deadlines,
+            budget: Arc::new(Budget::new(limits.parked, limits.parked_per_user)),
+        }
     }
 
     /// The thread-group id of task `pid`.
@@ -122,6 +128,10 @@ impl Source for ProcfsSource {
         "procfs"
     }
 
+    fn budget(&self) -> &Arc<Budget> {
+        &self.budget
+    }
+
     fn reader(&self, tid: u32, fsuid: u32, fsgid: u32) -> Result<Reader, CallerError> {
         Reader::snapshot(&self.root, tid, fsuid, fsgid)
     }
@@ -201,7 +211,9 @@ impl Walk for ProcfsWalk {
             }
             let ids: Vec<TaskId> = self.upcoming.iter().take(count).copied().collect();
             let mut shown = 0;
-            for task in self.gather_all(&reader_of_all, room, &ids) {
+            let tasks = self.gather_all(&reader_of_all, room, &ids);
+            let out_of_time = tasks.len() < ids.len();
+            for task in tasks {
                 if let Err(e @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM)) = task {
                     return Err(SourceError::Unreadable(e));
                 }
@@ -223,7 +235,7 @@ impl Walk for ProcfsWalk {
                     return Ok(());
                 }
             }
-            if shown > 0 && left < self.average {
+            if shown > 0 && (left < self.average || out_of_time) {
                 return Ok(());
             }
         }
@@ -273,7 +285,8 @@ impl ProcfsWalk {
         if memory.is_empty() && ids.len() < 4 {
             return ids.iter().map(|id| item(id).run()).collect();
         }
-        let results = self.source.pool.run(ids.iter().map(item).collect(), self.source.deadlines);
+        let deadlines = self.source.deadlines;
+        let results = self.source.pool.run(ids.iter().map(item).collect(), deadlines, deadlines.read);
         let light = Selection { groups: self.selection.groups - memory, ..self.selection };
         let late = |id: &TaskId| {
             let task = Item { selection: light, ..item(id) }.run();
@@ -288,7 +301,14 @@ impl ProcfsWalk {
                 Task { missing, ..task }
             })
         };
-        results.into_iter().zip(ids).map(|(result, id)| result.unwrap_or_else(|| late(id))).collect()
+        // What there was no time for is for the next read, if this one has anything.
+        let begun = results.iter().take_while(|result| !matches!(result, Outcome::NotBegun)).count();
+        let dealt_with = if begun == 0 { ids.len() } else { begun };
+        let task = |(result, id)| match result {
+            Outcome::Done(task) => task,
+            Outcome::Late | Outcome::NotBegun => late(id),
+        };
+        results.into_iter().zip(ids).take(dealt_with).map(task).collect()
     }
 }
 

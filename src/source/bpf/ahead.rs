@@ -1,0 +1,117 @@
+//! What is gathered of a dump before a read asks for it: only many tasks at once keep all cores at work, and a reader
+//! that works on what it has got need not wait for the rest.
+
+use super::BpfSource;
+use super::abi::OwnedBatch;
+use super::gather::Memory;
+use super::programs::{Ask, Mode, Outcome};
+use crate::access::Reader;
+use crate::source::{Selection, Share};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, OnceLock, mpsc};
+use std::time::{Duration, Instant};
+
+/// Bytes that are gathered at once by later reads of a dump.
+pub(super) const REACH: usize = 1 << 20;
+
+/// How old what was gathered may get before a reader is shown it.
+const FRESH: Duration = Duration::from_millis(500);
+
+/// Dumps that are gathered ahead at the same time; others get along without.
+const AT_ONCE: usize = 2;
+
+/// Tasks gathered ahead of the read that shows them, where they are judged again.
+pub(super) struct Ahead {
+    pub batch: OwnedBatch,
+    pub memory: Memory,
+    /// The first record that was not dealt with.
+    pub at: usize,
+    pub from_list: bool,
+    reader: Reader,
+    since: Instant,
+    _share: Share,
+}
+
+impl Ahead {
+    /// What is left of a batch that was just gathered for `reader`.
+    pub fn new(batch: OwnedBatch, memory: Memory, reader: &Reader, share: Share) -> Ahead {
+        let (reader, since) = (reader.clone(), Instant::now());
+        Ahead { batch, memory, at: 0, from_list: false, reader, since, _share: share }
+    }
+
+    /// It was gathered for that reader, and not long ago.
+    pub fn serves(&self, reader: &Reader) -> bool {
+        self.reader == *reader && self.since.elapsed() <= FRESH
+    }
+}
+
+/// The threads that gather ahead.
+#[derive(Clone, Default)]
+pub(super) struct Workers(Arc<(OnceLock<Option<rayon::ThreadPool>>, AtomicUsize)>);
+
+/// A batch under way.
+pub(super) struct Coming(mpsc::Receiver<(Ahead, Option<u32>)>);
+
+impl Coming {
+    /// Gathers the processes from number `first` on, about `bytes` of them; `None` where that cannot be done now.
+    pub fn begin(
+        source: &BpfSource,
+        reader: &Reader,
+        selection: Selection,
+        first: u32,
+        average: usize,
+        bytes: usize,
+    ) -> Option<Coming> {
+        let workers = source.workers.clone();
+        let share = source.procfs.budget.take(reader.fsuid, bytes + bytes / 2)?;
+        let busy = Busy::new(workers.clone())?;
+        let (source, reader) = (source.clone(), reader.clone());
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let start = || rayon::ThreadPoolBuilder::new().num_threads(AT_ONCE).build().ok();
+        workers.0.0.get_or_init(start).as_ref()?.spawn(move || {
+            let _busy = busy;
+            let lines = source.reads_lines(selection);
+            let ask = Ask {
+                mode: Mode::Processes,
+                first,
+                limit: bytes.div_ceil(average).max(1),
+                per_thread: selection.per_thread(),
+                lines,
+                ..Ask::records(selection.groups)
+            };
+            let mut slot = source.programs.slot();
+            let Ok(answer) = source.programs.ask(&mut slot, &reader, ask) else { return };
+            let next = match answer.outcome {
+                Outcome::Finished => None,
+                Outcome::More => Some(answer.next),
+                _ => return,
+            };
+            let batch = slot.batch(answer.count, lines).to_owned();
+            drop(slot);
+            let memory = Memory::gather(&source, &reader, selection, batch.batch(), bytes);
+            let _ = sender.send((Ahead::new(batch, memory, &reader, share), next));
+        });
+        Some(Coming(receiver))
+    }
+
+    /// Waits for it; gives the number of the process that comes after it, too. `None` if nothing came of it.
+    pub fn wait(self) -> Option<(Ahead, Option<u32>)> {
+        self.0.recv().ok()
+    }
+}
+
+/// One of the dumps that are gathered ahead.
+struct Busy(Workers);
+
+impl Busy {
+    fn new(workers: Workers) -> Option<Busy> {
+        let more = |count| (count < AT_ONCE).then_some(count + 1);
+        workers.0.1.fetch_update(SeqCst, SeqCst, more).ok().map(|_| Busy(workers.clone()))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.0.1.fetch_sub(1, SeqCst);
+    }
+}

@@ -1,0 +1,333 @@
+//! One dump from the BPF programs: a place in the order of tasks, and what was gathered ahead of it.
+
+use super::BpfSource;
+use super::abi::{Batch, OwnedBatch};
+use super::ahead::{Ahead, Coming, REACH};
+use super::gather::{self, LineFrom, Memory, Verdict, same_program};
+use super::programs::{Ask, Mode, Outcome};
+use crate::access::{Reader, may_see};
+use crate::protocol::{DumpStrategy, Groups};
+use crate::source::{Anchor, Gathered, Selection, SourceError, Visit, Walk, typical_len};
+use crate::task::{Facts, TaskRecord};
+use std::collections::VecDeque;
+
+pub(super) struct BpfWalk {
+    source: BpfSource,
+    selection: Selection,
+    /// Tasks that come next, by number.
+    listed: VecDeque<u32>,
+    /// After those, the processes from this number on.
+    numbers: Option<u32>,
+    average: usize,
+    /// The process whose threads the listed tasks are, where they are such.
+    members_of: Option<u32>,
+    /// The visitor had no room in the read under way.
+    full: bool,
+    /// Bytes that are gathered at once; 0 once nothing may be kept for the next read.
+    reach: usize,
+    /// What comes before all these, gathered already.
+    ahead: Option<Ahead>,
+    /// What comes after that, from `numbers` on, under way.
+    coming: Option<Coming>,
+}
+
+impl BpfWalk {
+    /// A walk over the tasks of `listed`, then the processes from `numbers` on.
+    pub fn new(
+        source: &BpfSource,
+        selection: Selection,
+        listed: VecDeque<u32>,
+        numbers: Option<u32>,
+        members_of: Option<u32>,
+    ) -> BpfWalk {
+        BpfWalk {
+            source: source.clone(),
+            selection,
+            listed,
+            numbers,
+            average: typical_len(selection.groups),
+            members_of,
+            full: false,
+            reach: if selection.groups.contains(Groups::VMA) { 1 } else { 0 },
+            ahead: None,
+            coming: None,
+        }
+    }
+}
+
+impl Walk for BpfWalk {
+    fn next(
+        &mut self,
+        reader: &Reader,
+        room: usize,
+        visit: &mut dyn FnMut(&Gathered) -> Visit,
+    ) -> Result<(), SourceError> {
+        let shown = self.fill(reader, room, visit);
+        self.look_ahead(reader);
+        shown
+    }
+
+    fn is_finished(&self) -> bool {
+        self.ahead.is_none() && self.listed.is_empty() && self.numbers.is_none()
+    }
+
+    fn still_visible(&self, reader: &Reader, task: &TaskRecord, anchor: &Anchor) -> bool {
+        if matches!(anchor, Anchor::Directory(_)) {
+            return self.source.procfs.still_visible(reader, self.selection, task, anchor);
+        }
+        let now = self.source.records(reader, Ask::program(self.selection.groups), &[task.base.pid]);
+        now.is_ok_and(|now| {
+            now.iter().any(|now| {
+                now.start_time == task.start_time && same_program(task, now) && may_see(reader, now)
+            })
+        })
+    }
+}
+
+impl BpfWalk {
+    fn fill(
+        &mut self,
+        reader: &Reader,
+        room: usize,
+        visit: &mut dyn FnMut(&Gathered) -> Visit,
+    ) -> Result<(), SourceError> {
+        let source = self.source.clone();
+        let with_lines = source.reads_lines(self.selection);
+        let iterates = source.programs.iterates();
+        let least = if iterates { self.average } else { self.average / 2 };
+        let mut left = room;
+        self.full = false;
+        while let Some(ahead) = self.ahead.take().or_else(|| self.come()) {
+            self.show_ahead(ahead, reader, &mut left, visit);
+            if self.full || left < room && left < least {
+                return Ok(());
+            }
+        }
+        let reach = self.reach.clamp(room, REACH.max(room));
+        self.reach = self.reach.min(1) * 2 * reach;
+        while left > 0 {
+            let at_once = if self.reach > 0 { reach } else { left };
+            // The kernel's walk does not go back to what was not shown.
+            let limit = if iterates { at_once / self.average } else { at_once.div_ceil(self.average) }.max(1);
+            let ask = Ask {
+                limit,
+                per_thread: self.selection.per_thread(),
+                lines: with_lines,
+                ..Ask::records(self.selection.groups)
+            };
+            let from_list = !self.listed.is_empty();
+            let mut slot = source.programs.slot();
+            let answer = if from_list {
+                let ids: Vec<u32> = self.listed.iter().take(limit).copied().collect();
+                source.programs.tasks(&mut slot, reader, ask, &ids)?
+            } else {
+                let Some(first) = self.numbers else { return Ok(()) };
+                let ask = Ask { mode: Mode::Processes, first, ..ask };
+                source.programs.ask(&mut slot, reader, ask)?
+            };
+            if answer.outcome == Outcome::TooLarge {
+                // Whoever holds a slot asks for no other.
+                drop(slot);
+                self.listed = match source.list(reader, Mode::Threads, answer.next) {
+                    Err(SourceError::NoSuchTask) => VecDeque::new(),
+                    listed => listed?,
+                };
+                self.members_of = Some(answer.next);
+                self.numbers = answer.next.checked_add(1);
+                continue;
+            }
+            if !from_list {
+                self.numbers = match answer.outcome {
+                    Outcome::Finished => None,
+                    _ => Some(answer.next),
+                };
+            }
+            let batch = slot.batch(answer.count, with_lines);
+            let nobody = batch.records.iter().all(|record| record.base.pid == 0);
+            if self.selection.strategy == DumpStrategy::One && nobody {
+                return Err(SourceError::NoSuchTask);
+            }
+            if !self.is_incomplete(batch) {
+                let shown = self.show(reader, batch, None, 0, from_list, &mut left, visit);
+                self.leave(&batch.records[shown..], shown, from_list);
+            } else {
+                let batch = batch.to_owned();
+                drop(slot);
+                let memory = Memory::gather(&source, reader, self.selection, batch.batch(), at_once);
+                let shown = self.show(reader, batch.batch(), Some(&memory), 0, from_list, &mut left, visit);
+                // What could not be begun in time is for the next read.
+                self.full |= left < room && memory.is_later(shown);
+                self.keep(batch, memory, shown, from_list, reader);
+            }
+            // Where nothing was shown, that is no end: what comes next may be smaller, or not be gathered yet.
+            if self.full || left < room && left < least {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// More is asked for than these records tell.
+    fn is_incomplete(&self, batch: Batch<'_>) -> bool {
+        let groups = self.selection.groups;
+        let lines = groups.contains(Groups::CMDLINE);
+        groups.contains(Groups::VMA)
+            || lines && (0..batch.records.len()).any(|at| LineFrom::of(batch, at) != LineFrom::Record)
+    }
+
+    /// Visits the records of a batch from `from` on; gives the first that was not dealt with.
+    #[allow(clippy::too_many_arguments)]
+    fn show(
+        &mut self,
+        reader: &Reader,
+        batch: Batch<'_>,
+        memory: Option<&Memory>,
+        from: usize,
+        from_list: bool,
+        left: &mut usize,
+        visit: &mut dyn FnMut(&Gathered) -> Visit,
+    ) -> usize {
+        let groups = self.selection.groups;
+        let records = batch.records;
+        for (at, record) in records.iter().enumerate().skip(from) {
+            // A number of the list may be another process' by now.
+            let member = !from_list || self.members_of.is_none_or(|tgid| record.base.tgid == tgid);
+            if record.base.pid == 0 || !member {
+                continue;
+            }
+            let unsettled = record.facts().contains(Facts::UNSETTLED);
+            let verdict = match memory {
+                _ if unsettled => Verdict::Changed,
+                Some(memory) => memory.verdict(at),
+                None if may_see(reader, record) => Verdict::Show,
+                None => Verdict::Hide,
+            };
+            let from_files = match verdict {
+                Verdict::Hide => continue,
+                Verdict::Later => return at,
+                Verdict::Show => None,
+                Verdict::Changed => match self.source.procfs.one(reader, self.selection, record, *left) {
+                    None => continue,
+                    task => task,
+                },
+            };
+            let task = match &from_files {
+                Some(task) => task.gathered(),
+                None => gather::task(record, groups, batch.line(at), memory, at),
+            };
+            let outcome = visit(&task);
+            self.average = ((self.average * 63 + task.len()) / 64).max(typical_len(groups) / 2);
+            if outcome == Visit::Full {
+                self.full = true;
+                return at;
+            }
+            *left = left.saturating_sub(task.len());
+            if outcome == Visit::Last {
+                *left = 0;
+                return at + 1;
+            }
+        }
+        records.len()
+    }
+
+    /// Shows what was gathered ahead, and keeps what is left of it; gives it up if it is old or was judged for others.
+    fn show_ahead(
+        &mut self,
+        mut ahead: Ahead,
+        reader: &Reader,
+        left: &mut usize,
+        visit: &mut dyn FnMut(&Gathered) -> Visit,
+    ) {
+        let serves = ahead.serves(reader);
+        let Ahead { batch, memory, at: from, from_list, .. } = &mut ahead;
+        let (from, from_list, batch) = (*from, *from_list, batch.batch());
+        if !serves {
+            // A reader that takes its time is better off with less at once.
+            self.reach = self.reach.min(1);
+            return self.leave(&batch.records[from..], 0, from_list);
+        }
+        let mut bytes = 0;
+        let fits = |at: &usize| {
+            let fits = bytes <= *left;
+            let record = &batch.records[*at];
+            bytes += gather::task(record, self.selection.groups, batch.line(*at), Some(memory), *at).len();
+            fits
+        };
+        let until = (from..batch.records.len()).take_while(fits).count() + from;
+        memory.judge(&self.source, reader, batch.records, from..until);
+        let batch = batch.first(until);
+        let shown = self.show(reader, batch, Some(memory), from, from_list, left, visit);
+        if from_list {
+            self.listed.drain(..shown - from);
+        }
+        ahead.at = shown;
+        if shown < ahead.batch.batch().records.len() {
+            self.ahead = Some(ahead);
+        }
+    }
+
+    /// Keeps what was gathered beyond what could be shown, if the reader's user may have it kept.
+    fn keep(&mut self, batch: OwnedBatch, memory: Memory, shown: usize, from_list: bool, reader: &Reader) {
+        let records = batch.batch().records;
+        let reached = (shown..records.len()).find(|at| memory.is_later(*at));
+        let bytes = batch.len() + memory.len();
+        let share = match reached {
+            None if self.reach > 0 && shown < records.len() => {
+                self.source.procfs.budget.take(reader.fsuid, bytes)
+            }
+            _ => None,
+        };
+        let Some(share) = share else {
+            if reached.is_none() && shown < records.len() {
+                self.reach = 0;
+            }
+            return self.leave(&records[shown..], shown, from_list);
+        };
+        if from_list {
+            self.listed.drain(..shown);
+        }
+        let mut ahead = Ahead::new(batch, memory, reader, share);
+        (ahead.at, ahead.from_list) = (shown, from_list);
+        self.ahead = Some(ahead);
+    }
+
+    /// Has what comes next gathered while the reader works on what it has got.
+    fn look_ahead(&mut self, reader: &Reader) {
+        if self.reach < REACH || self.coming.is_some() || self.ahead.is_none() || !self.listed.is_empty() {
+            return;
+        }
+        let Some(first) = self.numbers else { return };
+        self.coming = Coming::begin(&self.source, reader, self.selection, first, self.average, REACH);
+    }
+
+    /// What was gathered meanwhile.
+    fn come(&mut self) -> Option<Ahead> {
+        let (ahead, next) = self.coming.take()?.wait()?;
+        self.numbers = next;
+        Some(ahead)
+    }
+
+    /// Leaves a batch of which `shown` records were dealt with: the others come again.
+    fn leave(&mut self, rest: &[TaskRecord], shown: usize, from_list: bool) {
+        match from_list {
+            true => drop(self.listed.drain(..shown)),
+            false => self.turn_back(rest),
+        }
+    }
+
+    /// Makes these records, which were not shown, come again.
+    fn turn_back(&mut self, rest: &[TaskRecord]) {
+        let Some(first) = rest.first() else { return };
+        self.coming = None;
+        let (pid, tgid) = (first.base.pid, first.base.tgid);
+        if pid == tgid {
+            self.numbers = Some(pid);
+        } else {
+            // In the middle of a process: its other threads first, as they were listed.
+            let threads = rest.iter().map(|record| record.base);
+            self.listed = threads.take_while(|base| base.tgid == tgid).map(|base| base.pid).collect();
+            self.members_of = Some(tgid);
+            self.numbers = tgid.checked_add(1);
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! What readers may cost.
+
+use super::Deadlines;
+
+/// Bounds that an administrator may set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// How long a reader waits for memory that cannot be read.
+    pub deadlines: Deadlines,
+    /// Bytes kept for dumps half read, of all users.
+    pub parked: usize,
+    /// The same, of one user.
+    pub parked_per_user: usize,
+}
+
+impl Default for Limits {
+    /// 256 MiB parked, of which one user may hold a quarter.
+    fn default() -> Self {
+        Limits { deadlines: Deadlines::default(), parked: 256 << 20, parked_per_user: 64 << 20 }
+    }
+}
