@@ -43,8 +43,9 @@ const PARKED: usize = 16;
 pub struct TaskIterator {
     skeleton: IteratorSkel<'static>,
     link: Link,
-    /// Each with the number that comes next. They hold a place in the order of tasks and nothing else.
-    parked: Mutex<VecDeque<(u32, Iter)>>,
+    /// Each with its dump and the number that comes next there. They hold a place in the order of tasks, which is
+    /// that of the task found next: what was born before it since then is no part of this dump, but of later ones.
+    parked: Mutex<VecDeque<((u64, u32), Iter)>>,
 }
 
 impl TaskIterator {
@@ -83,8 +84,8 @@ impl TaskIterator {
         };
         let (outcome, next, records) = match ask.mode {
             Mode::Tasks => (Outcome::Finished, 0, self.tasks(&slot.ids[..ask.limit], question)?),
-            Mode::Processes if ask.per_thread => self.threads(question, ask.limit)?,
-            Mode::Processes => self.leaders(question, ask.limit)?,
+            Mode::Processes if ask.per_thread => self.threads(question, ask.limit, ask.dump)?,
+            Mode::Processes => self.leaders(question, ask.limit, ask.dump)?,
             Mode::Threads | Mode::Children => (Outcome::Unstable, 0, Vec::new()),
         };
         slot.records[..records.len()].copy_from_slice(&records);
@@ -101,11 +102,16 @@ impl TaskIterator {
     }
 
     /// The leaders from `question.first` on.
-    fn leaders(&self, question: Question, limit: usize) -> io::Result<(Outcome, u32, Vec<TaskRecord>)> {
+    fn leaders(
+        &self,
+        question: Question,
+        limit: usize,
+        dump: u64,
+    ) -> io::Result<(Outcome, u32, Vec<TaskRecord>)> {
         let question = Question { options: question.options | LEADERS, ..question };
         let parked = {
             let mut parked = self.parked.lock();
-            let at = parked.iter().position(|(next, _)| *next == question.first);
+            let at = parked.iter().position(|(place, _)| *place == (dump, question.first));
             at.and_then(|at| parked.remove(at))
         };
         let mut stream = match parked {
@@ -117,9 +123,11 @@ impl TaskIterator {
         let next = records.last().and_then(|last| last.base.pid.checked_add(1));
         match next {
             Some(next) if records.len() == limit => {
-                let mut parked = self.parked.lock();
-                parked.truncate(PARKED - 1);
-                parked.push_front((next, stream));
+                if dump != 0 {
+                    let mut parked = self.parked.lock();
+                    parked.truncate(PARKED - 1);
+                    parked.push_front(((dump, next), stream));
+                }
                 Ok((Outcome::More, next, records))
             }
             _ => Ok((Outcome::Finished, 0, records)),
@@ -127,9 +135,14 @@ impl TaskIterator {
     }
 
     /// The threads of the processes from `question.first` on, as many whole processes as `limit` allows.
-    fn threads(&self, question: Question, limit: usize) -> io::Result<(Outcome, u32, Vec<TaskRecord>)> {
+    fn threads(
+        &self,
+        question: Question,
+        limit: usize,
+        dump: u64,
+    ) -> io::Result<(Outcome, u32, Vec<TaskRecord>)> {
         let counted = Question { groups: Groups::STAT.bits() as u32, ..question };
-        let (outcome, next, leaders) = self.leaders(counted, limit)?;
+        let (outcome, next, leaders) = self.leaders(counted, limit, dump)?;
         let Some(first) = leaders.first().map(|first| first.base.pid) else {
             return Ok((outcome, next, leaders));
         };

@@ -107,6 +107,8 @@ pub struct Ask {
     pub target: u32,
     /// Records at most.
     pub limit: usize,
+    /// Which dump this is of, 0 for none that goes on.
+    pub dump: u64,
 }
 
 impl Ask {

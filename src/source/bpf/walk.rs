@@ -10,9 +10,12 @@ use crate::protocol::{DumpStrategy, Groups};
 use crate::source::{Anchor, Gathered, Selection, SourceError, Visit, Walk, typical_len};
 use crate::task::{Facts, TaskRecord};
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 pub(super) struct BpfWalk {
     source: BpfSource,
+    /// What tells this dump from all others.
+    dump: u64,
     selection: Selection,
     /// Tasks that come next, by number.
     listed: VecDeque<u32>,
@@ -40,8 +43,10 @@ impl BpfWalk {
         numbers: Option<u32>,
         members_of: Option<u32>,
     ) -> BpfWalk {
+        static DUMPS: AtomicU64 = AtomicU64::new(1);
         BpfWalk {
             source: source.clone(),
+            dump: DUMPS.fetch_add(1, Relaxed),
             selection,
             listed,
             numbers,
@@ -113,6 +118,7 @@ impl BpfWalk {
                 limit,
                 per_thread: self.selection.per_thread(),
                 lines: with_lines,
+                dump: self.dump,
                 ..Ask::records(self.selection.groups)
             };
             let from_list = !self.listed.is_empty();
