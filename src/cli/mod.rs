@@ -72,6 +72,8 @@ enum SourceChoice {
     Auto,
     /// BPF programs
     Bpf,
+    /// A BPF iterator, for older kernels
+    BpfIter,
     /// Files of /proc
     Procfs,
 }
@@ -113,15 +115,25 @@ fn open_source(choice: SourceChoice, limits: Limits) -> anyhow::Result<(Arc<dyn 
         SourceChoice::Procfs => procfs(),
         #[cfg(feature = "bpf")]
         SourceChoice::Bpf => Arc::new(BpfSource::load(proc_root.clone(), limits)?),
+        #[cfg(feature = "bpf")]
+        SourceChoice::BpfIter => Arc::new(BpfSource::load_iterator(proc_root.clone(), limits)?),
         #[cfg(not(feature = "bpf"))]
-        SourceChoice::Bpf => anyhow::bail!("this program was built without the BPF source"),
+        SourceChoice::Bpf | SourceChoice::BpfIter => {
+            anyhow::bail!("this program was built without the BPF sources")
+        }
         #[cfg(feature = "bpf")]
         SourceChoice::Auto => match BpfSource::load(proc_root.clone(), limits) {
             Ok(source) => Arc::new(source),
-            Err(why) => {
-                log::warn!("source procfs, which is slower, because {why}");
-                procfs()
-            }
+            Err(why) => match BpfSource::load_iterator(proc_root.clone(), limits) {
+                Ok(source) => {
+                    log::warn!("source {}, which is slower than bpf, because {why}", source.name());
+                    Arc::new(source)
+                }
+                Err(neither) => {
+                    log::warn!("source procfs, which is slower, because {why}; and {neither}");
+                    procfs()
+                }
+            },
         },
         #[cfg(not(feature = "bpf"))]
         SourceChoice::Auto => procfs(),

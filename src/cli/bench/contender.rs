@@ -80,7 +80,7 @@ pub fn all(path: Option<&Path>, direct: bool, buffer: usize) -> anyhow::Result<V
     Ok(found)
 }
 
-const SOURCES: &[&str] = if cfg!(feature = "bpf") { &["bpf", "procfs"] } else { &["procfs"] };
+const SOURCES: &[&str] = if cfg!(feature = "bpf") { &["bpf", "bpf-iter", "procfs"] } else { &["procfs"] };
 
 /// A daemon in a directory of its own.
 struct Mount {

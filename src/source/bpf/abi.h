@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
-/* What the programs share with the driver (driver.rs); `task_record` is task.rs's TaskRecord. */
+/* What the programs share with the driver (abi.rs); `task_record` is task.rs's TaskRecord. */
 #pragma once
 
 struct task_record {

@@ -2,8 +2,9 @@
 //! that works on what it has got need not wait for the rest.
 
 use super::BpfSource;
+use super::abi::OwnedBatch;
 use super::gather::Memory;
-use super::programs::{Ask, Mode, Outcome, OwnedBatch};
+use super::programs::{Ask, Mode, Outcome};
 use crate::access::Reader;
 use crate::source::{Selection, Share};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};

@@ -22,11 +22,19 @@
  * Lines that are not plain (long, rewritten by the process, not all in memory) are left to user space. */
 #pragma once
 #include "memory.h"
-#include "abi.h"
+#include "record.h"
 
 /* Where the kernel maps all memory, 0 while unknown; where that memory ends; the shift of the topmost table's index. */
 u64 direct_map, memory_end;
 u32 top_shift;
+
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(map_flags, BPF_F_MMAPABLE);
+    __uint(max_entries, 1);
+    __type(key, u32);
+    __type(value, struct slot);
+} slots SEC(".maps");
 
 #define PAGE 4096
 #define FRAME 0x000ffffffffff000ull
@@ -109,6 +117,51 @@ GLOBAL u32 read_line(struct slot *slot, u32 from, u64 memory, u32 by_all) {
     if (!by_all && dumpable != (word_at(flags) & 3)) return UNTOLD;
     if (being_written(mm) || sequence != int_at(place(mm, mm_lock_seq))) return UNTOLD;
     return generation == fresh(mm->context.tlb_gen.counter) ? length : UNTOLD;
+}
+
+/* Reads the command line of a task; `fill`, which must come next, sees whether it was of one program. */
+static void next_line(struct view *view, u64 address) {
+    struct task_struct *task = at(struct task_struct, address);
+    u32 key = view->slot;
+    struct slot *slot = bpf_map_lookup_elem(&slots, &key);
+    u64 memory = address_in(task, mm);
+    view->line_memory = memory;
+    view->line_credentials = address_in(task, real_cred);
+    view->length = UNTOLD;
+    if (slot && memory && !(task->flags & PF_KTHREAD))
+        view->length = read_line(slot, view->used, memory, view->almighty);
+}
+
+/* Makes the line read last that of the record at view->line. */
+GLOBAL u32 keep_line(struct view *view) {
+    if (!view) return 0;
+    u32 key = view->slot, place = view->line;
+    struct slot *slot = bpf_map_lookup_elem(&slots, &key);
+    if (!slot || place >= RECORDS) return 0;
+    slot->lines[place].at = view->used;
+    slot->lines[place].length = view->length;
+    if (view->length <= LONGEST_LINE) view->used += view->length;
+    return 0;
+}
+
+static bool lines_are_full(const struct view *view) {
+    return view->used > LINE_BYTES - 2 * PAGE;
+}
+
+/* Fills a record, again if an exec came between. Returns whether there was such a task. */
+GLOBAL u32 gather_one(u64 address, u32 number, struct view *view, struct task_record *record) {
+    if (!view || !record) return 0;
+    for (int try = 0; try < 4; try++) {
+        if (view->options & WITH_LINES) next_line(view, address);
+        int result = fill(address, number, view, record);
+        if (result == CHANGED) continue;
+        if (view->options & WITH_LINES) keep_line(view);
+        return result;
+    }
+    unsettle(record); /* it never holds still */
+    view->length = UNTOLD;
+    if (view->options & WITH_LINES) keep_line(view);
+    return 1;
 }
 
 /* Set by the driver: pages of its own with random bytes, by which `find_direct_map` sees that it has found it. */

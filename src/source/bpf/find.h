@@ -4,7 +4,11 @@
 #include "kernel.h"
 
 /* A function that the verifier checks once by itself, whoever calls it; so it knows nothing of its arguments. */
+#ifndef TYPED_POINTERS
 #define GLOBAL __attribute__((noinline))
+#else
+#define GLOBAL static __attribute__((noinline)) /* here it must know them, and checks each call */
+#endif
 
 /* A slot of a tree that leads on to a node. */
 #define IS_NODE(entry) (((entry) & 3) == 2 && (entry) > 4096)
@@ -49,8 +53,8 @@ GLOBAL u64 find(u64 pid_ns, u32 id) {
 /* The pid namespace in which a task lives, as an address. */
 static u64 pid_ns_of(struct task_struct *task) {
     struct pid *pid = at(struct pid, (u64)task->thread_pid);
-    u64 innermost = place(pid, numbers) + pid->level * bpf_core_type_size(struct upid);
-    return address_in(at(struct upid, innermost), ns);
+    struct upid *innermost = upid_at(pid, pid->level);
+    return far_word(place(innermost, ns));
 }
 
 /* Is the task between taking the new program's memory and its credentials? What is read then belongs to neither. */

@@ -1,7 +1,8 @@
 //! What stands in tasks' memory and mapping trees, for a batch of records.
 
 use super::BpfSource;
-use super::programs::{Ask, Batch, Mapping, MappingSlot, TargetState};
+use super::abi::{Batch, Mapping, MappingSlot, TargetState};
+use super::programs::Ask;
 use crate::access::{Reader, Sight, sight};
 use crate::proc_files::{ProcRoot, is_absent};
 use crate::protocol::{EncodeError, Groups, VmFlags, VmaFields, push_vma};
@@ -304,7 +305,10 @@ fn list_mappings(
     room: usize,
 ) -> Listed {
     let mut listed = Listed::default();
-    let mut slot = source.programs.mapping_slot();
+    let Some(mut slot) = source.programs.mapping_slot() else {
+        listed.ranges.extend(part.iter().map(|at| (*at, None)));
+        return listed;
+    };
     let mut rest = part;
     while !rest.is_empty() {
         for (target, at) in slot.targets.iter_mut().zip(rest) {

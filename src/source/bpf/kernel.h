@@ -25,6 +25,12 @@ struct bpf_iter_num {
     u64 opaque[1];
 } __attribute__((aligned(8)));
 
+#ifdef TYPED_POINTERS
+/* Loops for kernels without bpf_iter_num: short enough for the verifier to follow round by round. */
+#define bpf_for(i, start, end) for (i = (start); i < (end); i++)
+#define bpf_repeat(limit) for (u32 round = 0; round < ROUNDS; round++)
+#define ROUNDS 2048
+#endif
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 
@@ -269,6 +275,32 @@ struct bpf_array {
 enum pid_type { PIDTYPE_PID, PIDTYPE_TGID, PIDTYPE_PGID, PIDTYPE_SID };
 enum { MM_FILEPAGES, MM_ANONPAGES, MM_SWAPENTS, MM_SHMEMPAGES };
 
+#define place(object, field) ((u64)(object) + bpf_core_field_offset((object)->field))
+/* A pointer field as a plain number. (What the verifier knows as a pointer is no number to it, even after a cast.) */
+#define address_in(object, field) word_at(place(object, field))
+/* What a pid is called at a level. (At most 32 levels, as the verifier has to be told.) */
+#define upid_at(pid, level)                                                                                            \
+    ((struct upid *)(place(pid, numbers) + ((level) * bpf_core_type_size(struct upid) & 0x3ff)))
+/* A field read anew, whatever the compiler remembers of it. */
+#define fresh(field) (*(volatile typeof(field) *)&(field))
+
+#ifdef TYPED_POINTERS
+/* Without bpf_rdonly_cast (before Linux 6.2): the verifier itself knows the type of the task at hand, and of whatever
+ * its fields lead to; so the address of an object must come out of a field, and that of a field out of an object. */
+#define at(type, address) ((type *)(address))
+/* (The sum is made before the load, or libbpf compares the field's size with that of our declaration.) */
+#define word_at(address) ({ u64 at_ = (address); barrier_var(at_); *(volatile u64 *)at_; })
+#define int_at(address) ({ u64 at_ = (address); barrier_var(at_); *(volatile u32 *)at_; })
+/* The same at any address. */
+#define far_word(address) ({ u64 word_; bpf_probe_read_kernel(&word_, 8, (const void *)(address)); word_; })
+#define far_int(address) ({ u32 int_; bpf_probe_read_kernel(&int_, 4, (const void *)(address)); int_; })
+#define pair(object, low, high) (int_at(place(object, low)) | (u64)int_at(place(object, high)) << 32)
+/* Memory of a map keeps no types: what comes back is a plain number, which functions that are checked alone take. */
+#define number(view, address) ({ (view)->number = (address); fresh((view)->number); })
+#define SEPARATE __attribute__((noinline))
+/* Older verifiers do not follow a loop within a loop as clang lays it out. */
+#define SUMMINGS 1
+#else
 void bpf_rcu_read_lock(void) __ksym;
 void bpf_rcu_read_unlock(void) __ksym;
 void *bpf_rdonly_cast(const void *object, u32 btf_id) __ksym;
@@ -279,13 +311,14 @@ void *bpf_rdonly_cast(const void *object, u32 btf_id) __ksym;
 /* The plain word or number at an address: types that begin with one, whatever the kernel. */
 #define word_at(address) (*(volatile u64 *)&at(struct timespec64, address)->tv_sec)
 #define int_at(address) (*(volatile u32 *)&at(struct upid, address)->nr)
-#define place(object, field) ((u64)(object) + bpf_core_field_offset((object)->field))
-/* A pointer field as a plain number. (What the verifier knows as a pointer is no number to it, even after a cast.) */
-#define address_in(object, field) word_at(place(object, field))
-/* A field read anew, whatever the compiler remembers of it. */
-#define fresh(field) (*(volatile typeof(field) *)&(field))
+#define far_word word_at
+#define far_int int_at
+#define number(view, address) (address)
+#define SEPARATE static
+#define SUMMINGS 3
 /* Two numbers of 32 bits in one load where they lie side by side. */
 #define pair(object, low, high)                                                                                        \
     (bpf_core_field_offset((object)->high) == bpf_core_field_offset((object)->low) + 4                                \
          ? word_at(place(object, low))                                                                                 \
          : int_at(place(object, low)) | (u64)int_at(place(object, high)) << 32)
+#endif

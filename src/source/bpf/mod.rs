@@ -1,8 +1,10 @@
 //! The fast source: BPF programs that write records of tasks straight into memory this process maps.
 
+mod abi;
 mod ahead;
 mod direct_map;
 mod gather;
+mod iterator;
 mod programs;
 mod slots;
 mod walk;
@@ -36,11 +38,21 @@ impl BpfSource {
     /// # Errors
     /// [`LoadError`] where the kernel does not take them, or this process may not load any.
     pub fn load(proc_root: Arc<ProcRoot>, limits: Limits) -> Result<BpfSource, LoadError> {
-        Ok(BpfSource {
-            programs: Arc::new(Programs::load()?),
-            procfs: ProcfsSource::new(proc_root, limits),
-            workers: Workers::default(),
-        })
+        Ok(Self::new(Programs::load()?, proc_root, limits))
+    }
+
+    /// Loads the iterator instead, for kernels that lack functions which the other programs call: the same records,
+    /// and all that is in memory from /proc.
+    ///
+    /// # Errors
+    /// As of [`BpfSource::load`].
+    pub fn load_iterator(proc_root: Arc<ProcRoot>, limits: Limits) -> Result<BpfSource, LoadError> {
+        Ok(Self::new(Programs::load_iterator()?, proc_root, limits))
+    }
+
+    fn new(programs: Programs, proc_root: Arc<ProcRoot>, limits: Limits) -> BpfSource {
+        let (programs, procfs) = (Arc::new(programs), ProcfsSource::new(proc_root, limits));
+        BpfSource { programs, procfs, workers: Workers::default() }
     }
 
     /// Command lines come with the records.
@@ -68,7 +80,7 @@ impl BpfSource {
 
 impl Source for BpfSource {
     fn name(&self) -> &'static str {
-        "bpf"
+        if self.programs.iterates() { "bpf-iter" } else { "bpf" }
     }
 
     fn budget(&self) -> &Arc<Budget> {
@@ -76,6 +88,9 @@ impl Source for BpfSource {
     }
 
     fn reader(&self, tid: u32, fsuid: u32, fsgid: u32) -> Result<Reader, CallerError> {
+        if self.programs.iterates() {
+            return self.procfs.reader(tid, fsuid, fsgid);
+        }
         let mut slot = self.programs.slot();
         let asking = Reader { tid, ..Reader::default() };
         self.programs.tasks(&mut slot, &asking, Ask::default(), &[]).map_err(|_| CallerError::Invisible)?;
@@ -104,6 +119,13 @@ impl Source for BpfSource {
 
     fn start(&self, reader: &Reader, selection: Selection) -> Result<Box<dyn Walk>, SourceError> {
         let pid = selection.pid;
+        let few = !matches!(selection.strategy, DumpStrategy::All | DumpStrategy::AllThreads);
+        let foreign = reader.pid_ns.is_some() || reader.id_maps.is_some();
+        if self.programs.iterates() && (foreign || few && reader.sees_everything()) {
+            // The kernel would walk by all other tasks, and by the daemon's numbers. (Of others' eyes /proc does not know
+            // all that they may see.)
+            return self.procfs.start(reader, selection);
+        }
         let mut listed = VecDeque::new();
         let mut numbers = None;
         let mut members_of = None;

@@ -3,7 +3,6 @@
 #pragma once
 #include "find.h"
 #include "abi.h"
-#include "command_line.h"
 
 #define MAX_CPUS 1024
 #define PF_KTHREAD 0x00200000
@@ -12,19 +11,38 @@
 /* Set by the driver before loading. */
 const volatile u32 cpus = 1, page_shift = 12;
 
-u64 per_cpu_offset[MAX_CPUS];
+u64 per_cpu_offset[MAX_CPUS], nominal;
 
 struct {
-    __uint(type, BPF_MAP_TYPE_ARRAY);
-    __uint(map_flags, BPF_F_MMAPABLE);
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
     __uint(max_entries, 1);
     __type(key, u32);
-    __type(value, struct slot);
-} slots SEC(".maps");
+    __type(value, u64);
+} probe SEC(".maps");
+
+/* Run once: how far each cpu's part of a percpu object lies from its nominal address. Learned from a map of our own,
+ * as the kernel's __per_cpu_offset is hidden where KALLSYMS_ALL is off. Pointers become numbers on their way through
+ * memory. */
+static u32 learn_offsets(void) {
+    u32 cpu, key = 0;
+    *(volatile u64 *)&nominal = (u64)&probe;
+    nominal = far_word(fresh(nominal) + bpf_core_field_offset(struct bpf_array, pptrs));
+    bpf_for(cpu, 0, cpus) {
+        void *part = bpf_map_lookup_percpu_elem(&probe, &key, cpu);
+        if (!part || cpu >= MAX_CPUS) return 0;
+        *(volatile u64 *)&per_cpu_offset[cpu] = (u64)part;
+        *(volatile u64 *)&per_cpu_offset[cpu] -= nominal;
+    }
+    return 1;
+}
 
 /* Whose eyes: what every record needs to know of the reader. */
 struct view {
-    u64 pid_ns, cred, user_ns, init_user_ns, signal, daemons_pid_ns;
+    u64 pid_ns, user_ns, signal, daemons_pid_ns;
+    /* Of its credentials: CAP_SYS_PTRACE, and how deep its user namespace lies. */
+    u32 euid, capable;
+    int depth;
+    u64 number; /* see number() */
     u32 level, daemons_level, groups, options;
     /* CAP_SYS_PTRACE in the initial user namespace, and so in all. */
     u32 almighty;
@@ -41,8 +59,8 @@ static u32 number_at(u64 address, u32 level, u64 pid_ns) {
     struct pid *pid = at(struct pid, address);
     if (!level) return int_at(place(pid, numbers)); /* in the initial namespace all have one */
     if (!address || level > pid->level) return 0;
-    struct upid *upid = at(struct upid, place(pid, numbers) + level * bpf_core_type_size(struct upid));
-    return address_in(upid, ns) == pid_ns ? upid->nr : 0;
+    struct upid *upid = upid_at(pid, level);
+    return far_word(place(upid, ns)) == pid_ns ? far_int(place(upid, nr)) : 0;
 }
 
 static u32 number_in(const struct view *view, u64 address) {
@@ -59,18 +77,16 @@ GLOBAL u32 may_ptrace_in(struct view *view, u64 address) {
     if (!view) return 0;
     if (view->almighty) return 1;
     if (address == view->judged_ns) return view->judged;
-    struct cred *cred = at(struct cred, view->cred);
     u32 answer = 0;
-    int level = at(struct user_namespace, view->user_ns)->level;
     u64 ns = address;
     for (int depth = 0; depth < 34; depth++) {
         struct user_namespace *here = at(struct user_namespace, ns);
         if (ns == view->user_ns) {
-            answer = word_at(place(cred, cap_effective)) >> CAP_SYS_PTRACE & 1;
+            answer = view->capable;
             break;
         }
-        if (!ns || here->level <= level) break;
-        if (address_in(here, parent) == view->user_ns && here->owner.val == cred->euid.val) {
+        if (!ns || here->level <= view->depth) break;
+        if (address_in(here, parent) == view->user_ns && here->owner.val == view->euid) {
             answer = 1;
             break;
         }
@@ -134,7 +150,29 @@ static void adjust(struct task_record *record, u64 utime, u64 stime, u64 runtime
     record->stat.stime = system / 10000000;
 }
 
-static void read_stat(struct task_struct *task, struct signal_struct *signal, u32 options, struct task_record *record) {
+struct sums {
+    u64 minflt, majflt, utime, stime, runtime;
+};
+
+/* Sums up the threads of a list; returns whether that were all. */
+SEPARATE u32 add_up(u64 link, u64 head, struct sums *sums) {
+    if (!sums) return 0;
+    u64 minflt = 0, majflt = 0, utime = 0, stime = 0, runtime = 0;
+    bpf_repeat(1 << 22) {
+        if (link == head || !link) break;
+        struct task_struct *thread = (void *)(link - bpf_core_field_offset(struct task_struct, thread_node));
+        minflt += far_word(place(thread, min_flt));
+        majflt += far_word(place(thread, maj_flt));
+        utime += far_word(place(thread, utime));
+        stime += far_word(place(thread, stime));
+        runtime += far_word(place(thread, se.sum_exec_runtime));
+        link = far_word(place(thread, thread_node.next));
+    }
+    *sums = (struct sums){minflt, majflt, utime, stime, runtime};
+    return link == head || !link;
+}
+
+static void read_stat(struct task_struct *task, struct signal_struct *signal, struct view *view, struct task_record *record) {
     u64 minflt, majflt, utime, stime, runtime;
     u32 threads = signal->nr_threads;
 
@@ -145,7 +183,7 @@ static void read_stat(struct task_struct *task, struct signal_struct *signal, u3
     record->stat.threads = threads;
     record->stat.padding = 0;
 
-    u32 single = options & THREAD_STAT;
+    u32 single = view->options & THREAD_STAT;
     minflt = task->min_flt;
     majflt = task->maj_flt;
     utime = task->utime;
@@ -156,19 +194,14 @@ static void read_stat(struct task_struct *task, struct signal_struct *signal, u3
         for (int try = 0; try < 3; try++) {
             u32 sequence = fresh(signal->stats_lock.seqcount.seqcount.sequence);
             if (threads > 1) {
-                minflt = majflt = utime = stime = runtime = 0;
+                struct sums sums = {};
                 u64 head = place(signal, thread_head), link = address_in(signal, thread_head.next);
-                bpf_repeat(1 << 22) {
-                    if (link == head || !link) break;
-                    struct task_struct *thread =
-                        at(struct task_struct, link - bpf_core_field_offset(struct task_struct, thread_node));
-                    minflt += fresh(thread->min_flt);
-                    majflt += fresh(thread->maj_flt);
-                    utime += fresh(thread->utime);
-                    stime += fresh(thread->stime);
-                    runtime += fresh(thread->se.sum_exec_runtime);
-                    link = address_in(thread, thread_node.next);
-                }
+                if (!add_up(number(view, link), number(view, head), &sums)) record->facts = UNSETTLED;
+                minflt = sums.minflt;
+                majflt = sums.majflt;
+                utime = sums.utime;
+                stime = sums.stime;
+                runtime = sums.runtime;
             }
             minflt += fresh(signal->min_flt);
             majflt += fresh(signal->maj_flt);
@@ -192,29 +225,30 @@ static void read_stat(struct task_struct *task, struct signal_struct *signal, u3
 }
 
 /* The exact value of a percpu counter; a change in the middle of the summing shows in its lock or its base. */
-static u64 sum_of(struct percpu_counter *counter) {
+SEPARATE u64 sum_of(u64 address) {
+    struct percpu_counter *counter = (void *)address;
     s64 sum = 0;
-    for (int try = 0; try < 3; try++) {
-        u64 base = fresh(counter->count), parts = address_in(counter, counters);
-        u32 cpu, locked = int_at(place(counter, lock));
+    for (int try = 0; try < SUMMINGS; try++) {
+        u64 base = far_word(place(counter, count)), parts = far_word(place(counter, counters));
+        u32 cpu, locked = far_int(place(counter, lock));
         sum = base;
         bpf_for(cpu, 0, cpus) {
-            if (cpu < MAX_CPUS) sum += (s32)int_at(parts + per_cpu_offset[cpu]);
+            if (cpu < MAX_CPUS) sum += (s32)far_int(parts + per_cpu_offset[cpu]);
         }
-        if (!locked && base == fresh(counter->count)) break;
+        if (!locked && base == far_word(place(counter, count))) break;
     }
     return sum > 0 ? sum : 0;
 }
 
-static void read_statm(struct mm_struct *mm, struct task_record *record) {
+static void read_statm(struct mm_struct *mm, struct view *view, struct task_record *record) {
     u64 counters[4] = {};
     struct mm_struct___plain *plain = (void *)mm;
     u64 rss = bpf_core_field_exists(plain->rss_stat) ? place(plain, rss_stat) : place(mm, rss_stat);
     for (int i = 0; i < 4; i++) {
         if (bpf_core_field_exists(plain->rss_stat))
-            counters[i] = word_at(rss + i * 8);
+            counters[i] = far_word(rss + i * 8);
         else
-            counters[i] = sum_of(at(struct percpu_counter, rss + i * bpf_core_type_size(struct percpu_counter)));
+            counters[i] = sum_of(number(view, rss + i * bpf_core_type_size(struct percpu_counter)));
     }
     u64 rss_now = counters[MM_ANONPAGES] + counters[MM_FILEPAGES] + counters[MM_SHMEMPAGES];
     u64 page = 1ull << page_shift, total = mm->total_vm, peak = mm->hiwater_vm, peak_rss = mm->hiwater_rss;
@@ -247,7 +281,7 @@ static void clear(u64 *words, u32 count) {
 static u32 read_memory(u64 address, struct view *view, struct task_record *record) {
     struct mm_struct *mm = at(struct mm_struct, address);
     struct mm_struct___bitmap *bitmap = (void *)mm;
-    if (view->groups & STATM) read_statm(mm, record);
+    if (view->groups & STATM) read_statm(mm, view, record);
     if (view->groups & ARGUMENTS) {
         record->arguments[0] = mm->arg_start;
         record->arguments[1] = mm->arg_end;
@@ -264,37 +298,8 @@ static u32 read_memory(u64 address, struct view *view, struct task_record *recor
 static u32 without_memory(struct task_struct *task, struct view *view, struct task_record *record) {
     clear((u64 *)&record->statm, sizeof(record->statm) / 8);
     clear(record->arguments, 4);
-    return DUMPABLE_KNOWN | (may_ptrace_in(view, view->init_user_ns) ? PTRACE_OVER_MEMORY : 0) |
+    return DUMPABLE_KNOWN | (view->almighty ? PTRACE_OVER_MEMORY : 0) |
            (!bpf_core_field_exists(task->user_dumpable) || BPF_CORE_READ_BITFIELD(task, user_dumpable) ? DUMPABLE : 0);
-}
-
-/* Reads the command line of a task; `fill`, which must come next, sees whether it was of one program. */
-static void next_line(struct view *view, u64 address) {
-    struct task_struct *task = at(struct task_struct, address);
-    u32 key = view->slot;
-    struct slot *slot = bpf_map_lookup_elem(&slots, &key);
-    u64 memory = address_in(task, mm);
-    view->line_memory = memory;
-    view->line_credentials = address_in(task, real_cred);
-    view->length = UNTOLD;
-    if (slot && memory && !(task->flags & PF_KTHREAD))
-        view->length = read_line(slot, view->used, memory, view->almighty);
-}
-
-/* Makes the line read last that of the record at view->line. */
-GLOBAL u32 keep_line(struct view *view) {
-    if (!view) return 0;
-    u32 key = view->slot, place = view->line;
-    struct slot *slot = bpf_map_lookup_elem(&slots, &key);
-    if (!slot || place >= RECORDS) return 0;
-    slot->lines[place].at = view->used;
-    slot->lines[place].length = view->length;
-    if (view->length <= LONGEST_LINE) view->used += view->length;
-    return 0;
-}
-
-static bool lines_are_full(const struct view *view) {
-    return view->used > LINE_BYTES - 2 * PAGE;
 }
 
 enum filled { GONE, FILLED, CHANGED };
@@ -350,7 +355,7 @@ GLOBAL int fill(u64 address, u32 number, struct view *view, struct task_record *
     record->facts = facts;
 
     if (view->groups & STAT)
-        read_stat(task, signal, view->options, record);
+        read_stat(task, signal, view, record);
     else
         clear((u64 *)&record->stat, sizeof(record->stat) / 8);
 
@@ -363,21 +368,9 @@ GLOBAL int fill(u64 address, u32 number, struct view *view, struct task_record *
                : CHANGED;
 }
 
-/* Fills a record, again if an exec came between. Returns whether there was such a task. */
-GLOBAL u32 gather_one(u64 address, u32 number, struct view *view, struct task_record *record) {
-    if (!view || !record) return 0;
-    for (int try = 0; try < 4; try++) {
-        if (view->options & WITH_LINES) next_line(view, address);
-        int result = fill(address, number, view, record);
-        if (result == CHANGED) continue;
-        if (view->options & WITH_LINES) keep_line(view);
-        return result;
-    }
-    /* It never holds still: nothing is known of its memory. */
+/* For a task that cannot be told of: nothing is known of its memory. */
+static void unsettle(struct task_record *record) {
     record->facts = UNSETTLED;
     clear((u64 *)&record->statm, sizeof(record->statm) / 8);
     clear(record->arguments, 4);
-    view->length = UNTOLD;
-    if (view->options & WITH_LINES) keep_line(view);
-    return 1;
 }

@@ -7,7 +7,7 @@
  * What keeps it safe: a task found in the tree lives until the end of the RCU read section, and with it its
  * signal_struct, its struct pids, its credentials and those of its parents. Its memory (mm_struct) does not: see
  * read_memory. Every load is checked by the fault handler, every list walk is bounded. */
-#include "record.h"
+#include "command_line.h"
 
 #define SECTION 8 /* leaves of 64 numbers in one RCU read section */
 
@@ -41,7 +41,9 @@ static int look_with(struct view *view, u32 reader, struct slot *slot) {
     view->level = task->thread_pid->level;
     view->pid_ns = pid_ns_of(task);
     view->signal = address_in(task, signal);
-    view->cred = address_in(task, cred);
+    view->euid = task->cred->euid.val;
+    view->capable = word_at(place(task->cred, cap_effective)) >> CAP_SYS_PTRACE & 1;
+    view->depth = task->cred->user_ns->level;
     view->user_ns = address_in(task->cred, user_ns);
     u64 ns = view->user_ns;
     for (int depth = 0; depth < 34; depth++) {
@@ -49,7 +51,6 @@ static int look_with(struct view *view, u32 reader, struct slot *slot) {
         if (!parent) break;
         ns = parent;
     }
-    view->init_user_ns = ns;
     view->almighty = view->user_ns == ns && may_ptrace_in(view, ns);
     slot->reader_pid_ns = at(struct pid_namespace, view->pid_ns)->ns.inum;
     slot->reader_user_ns = task->cred->user_ns->ns.inum;
@@ -342,27 +343,10 @@ int gather(struct request *request) {
     return 0;
 }
 
-struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-    __uint(max_entries, 1);
-    __type(key, u32);
-    __type(value, u64);
-} probe SEC(".maps");
-
-/* Run once: how far each cpu's part of a percpu object lies from its nominal address. Learned from a map of our own,
- * as the kernel's __per_cpu_offset is hidden where KALLSYMS_ALL is off. */
+/* Run once. */
 SEC("syscall")
 int prepare(void *context) {
-    u64 nominal = word_at(place(at(struct bpf_array, &probe), pptrs));
-    u32 cpu, key = 0;
-    bpf_for(cpu, 0, cpus) {
-        void *part = bpf_map_lookup_percpu_elem(&probe, &key, cpu);
-        if (!part || cpu >= MAX_CPUS) return 1;
-        /* Through memory, which makes the pointer a number. */
-        *(volatile u64 *)&per_cpu_offset[cpu] = (u64)part;
-        *(volatile u64 *)&per_cpu_offset[cpu] -= nominal;
-    }
-    return 0;
+    return !learn_offsets();
 }
 
 /* Run by a thread whose memory the samples are: finds where the kernel maps all memory. */

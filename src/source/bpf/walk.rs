@@ -1,17 +1,21 @@
 //! One dump from the BPF programs: a place in the order of tasks, and what was gathered ahead of it.
 
 use super::BpfSource;
+use super::abi::{Batch, OwnedBatch};
 use super::ahead::{Ahead, Coming, REACH};
 use super::gather::{self, Memory, Verdict, same_program};
-use super::programs::{Ask, Batch, Mode, Outcome, OwnedBatch};
+use super::programs::{Ask, Mode, Outcome};
 use crate::access::{Reader, Sight, sight};
 use crate::protocol::{DumpStrategy, Groups};
 use crate::source::{Anchor, Gathered, Selection, SourceError, Visit, Walk, typical_len};
 use crate::task::{Facts, TaskRecord};
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 pub(super) struct BpfWalk {
     source: BpfSource,
+    /// What tells this dump from all others.
+    dump: u64,
     selection: Selection,
     /// Tasks that come next, by number.
     listed: VecDeque<u32>,
@@ -39,8 +43,10 @@ impl BpfWalk {
         numbers: Option<u32>,
         members_of: Option<u32>,
     ) -> BpfWalk {
+        static DUMPS: AtomicU64 = AtomicU64::new(1);
         BpfWalk {
             source: source.clone(),
+            dump: DUMPS.fetch_add(1, Relaxed),
             selection,
             listed,
             numbers,
@@ -94,11 +100,13 @@ impl BpfWalk {
     ) -> Result<(), SourceError> {
         let source = self.source.clone();
         let with_lines = source.reads_lines(self.selection);
+        let iterates = source.programs.iterates();
+        let least = if iterates { self.average } else { self.average / 2 };
         let mut left = room;
         self.full = false;
         while let Some(ahead) = self.ahead.take().or_else(|| self.come()) {
             self.show_ahead(ahead, reader, &mut left, visit);
-            if self.full || left < room && left < self.average / 2 {
+            if self.full || left < room && left < least {
                 return Ok(());
             }
         }
@@ -106,11 +114,13 @@ impl BpfWalk {
         self.reach = self.reach.min(1) * 2 * reach;
         while left > 0 {
             let at_once = if self.reach > 0 { reach } else { left };
-            let limit = at_once.div_ceil(self.average).max(1);
+            // The kernel's walk does not go back to what was not shown.
+            let limit = if iterates { at_once / self.average } else { at_once.div_ceil(self.average) }.max(1);
             let ask = Ask {
                 limit,
                 per_thread: self.selection.per_thread(),
                 lines: with_lines,
+                dump: self.dump,
                 ..Ask::records(self.selection.groups)
             };
             let from_list = !self.listed.is_empty();
@@ -158,7 +168,7 @@ impl BpfWalk {
                 self.keep(batch, memory, shown, from_list, reader);
             }
             // Where nothing was shown, that is no end: what comes next may be smaller, or not be gathered yet.
-            if self.full || left < room && left < self.average / 2 {
+            if self.full || left < room && left < least {
                 return Ok(());
             }
         }
