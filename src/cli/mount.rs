@@ -1,6 +1,8 @@
 //! `task-diag mount DIR`: the daemon.
 
 use super::{DeadlineOptions, SourceChoice, open_source};
+use anyhow::Context;
+use nix::unistd::Group;
 use std::path::PathBuf;
 use task_diag::fs::{Info, MountOptions, TaskDiagFs, serve};
 
@@ -14,18 +16,40 @@ pub struct Options {
     /// Threads that answer readers
     #[arg(long, default_value_t = 8)]
     threads: usize,
+    /// Permissions of the file, in octal; whoever is to use it has to be let both read and write
+    #[arg(long, default_value = "0666", value_name = "OCTAL", value_parser = mode)]
+    mode: u16,
+    /// Group of the file, instead of the daemon's own
+    #[arg(long, value_name = "NAME|GID", value_parser = group)]
+    group: Option<u32>,
     #[command(flatten)]
     deadlines: DeadlineOptions,
 }
 
+fn mode(text: &str) -> anyhow::Result<u16> {
+    let mode = u16::from_str_radix(text, 8).context("not an octal number")?;
+    anyhow::ensure!(mode <= 0o777, "more than 0777");
+    Ok(mode)
+}
+
+fn group(text: &str) -> anyhow::Result<u32> {
+    match text.parse() {
+        // The kernel's "no group".
+        Ok(u32::MAX) => anyhow::bail!("no such group"),
+        Ok(gid) => Ok(gid),
+        Err(_) => Ok(Group::from_name(text)?.context("no such group")?.gid.as_raw()),
+    }
+}
+
 pub fn run(options: Options) -> anyhow::Result<()> {
     let deadlines = options.deadlines.deadlines();
-    let (source, _) = open_source(options.source, deadlines)?;
-    let name = source.name();
-    let filesystem = TaskDiagFs::new(source, Info { source: name, deadlines });
     let mount = MountOptions { dir: options.dir, threads: options.threads };
-    serve(filesystem, &mount, || {
-        log::info!("serving {}/task_diag from {name}", mount.dir.display());
+    let filesystem = || {
+        let (source, _) = open_source(options.source, deadlines)?;
+        let info = Info { source: source.name(), deadlines };
+        anyhow::Ok(TaskDiagFs::new(source, info).open_to(options.mode, options.group))
+    };
+    serve(&mount, filesystem, || {
         // Without a service manager there is nobody to tell.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     })?;

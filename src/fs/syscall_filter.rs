@@ -1,0 +1,135 @@
+//! System calls that the process which answers readers never needs, and by which it could change the system, refused.
+//!
+//! A list of what is denied, not of what is allowed: it is there to blunt a fault of ours, and a C library that picks
+//! another call for the same thing is not to take the service down. The reads themselves are bounded by capabilities.
+
+use libc::*;
+use seccompiler::SeccompCmpOp::{Eq, MaskedEq, Ne};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    TargetArch, apply_filter,
+};
+use std::collections::BTreeMap;
+use std::io;
+
+/// Denied whatever the arguments.
+#[rustfmt::skip]
+const DENIED: &[c_long] = &[
+    // Mounts, roots and namespaces.
+    SYS_mount, SYS_umount2, SYS_pivot_root, SYS_chroot, SYS_move_mount, SYS_open_tree, SYS_fsopen, SYS_fsconfig,
+    SYS_fsmount, SYS_fspick, SYS_mount_setattr, SYS_setns, SYS_unshare,
+    // Other programs and processes.
+    SYS_execve, SYS_execveat, SYS_ptrace, SYS_process_vm_writev, SYS_process_madvise, SYS_process_mrelease,
+    SYS_pidfd_getfd, SYS_pidfd_send_signal, SYS_kill, SYS_tkill, SYS_rt_sigqueueinfo, SYS_rt_tgsigqueueinfo,
+    SYS_setpriority, SYS_ioprio_set, SYS_sched_setaffinity, SYS_sched_setattr, SYS_sched_setparam,
+    SYS_sched_setscheduler, SYS_migrate_pages, SYS_move_pages,
+    // Files; they are opened for reading alone, below.
+    SYS_truncate, SYS_ftruncate, SYS_fallocate, SYS_mkdirat, SYS_mknodat, SYS_unlinkat, SYS_symlinkat, SYS_linkat,
+    SYS_renameat2, SYS_fchmod, SYS_fchmodat, SYS_fchmodat2, SYS_fchown, SYS_fchownat, SYS_utimensat, SYS_setxattr,
+    SYS_lsetxattr, SYS_fsetxattr, SYS_removexattr, SYS_lremovexattr, SYS_fremovexattr, SYS_open_by_handle_at,
+    SYS_memfd_create, SYS_memfd_secret,
+    // Ids and capabilities.
+    SYS_setuid, SYS_setgid, SYS_setreuid, SYS_setregid, SYS_setresuid, SYS_setresgid, SYS_setgroups, SYS_setfsuid,
+    SYS_setfsgid, SYS_capset,
+    // The network, and whatever else listens.
+    SYS_socket, SYS_socketpair, SYS_connect, SYS_bind, SYS_listen, SYS_accept, SYS_accept4,
+    // The machine.
+    SYS_init_module, SYS_finit_module, SYS_delete_module, SYS_kexec_load, SYS_kexec_file_load, SYS_reboot, SYS_swapon,
+    SYS_swapoff, SYS_settimeofday, SYS_clock_settime, SYS_clock_adjtime, SYS_adjtimex, SYS_sethostname,
+    SYS_setdomainname, SYS_acct, SYS_quotactl, SYS_quotactl_fd, SYS_syslog, SYS_vhangup, SYS_personality,
+    // Parts of the kernel that are large, and some of which would go round this filter.
+    SYS_io_uring_setup, SYS_io_uring_enter, SYS_io_uring_register, SYS_io_setup, SYS_userfaultfd, SYS_perf_event_open,
+    SYS_fanotify_init, SYS_add_key, SYS_request_key, SYS_keyctl,
+];
+
+/// Calls that only this architecture has; on others the C library uses the newer ones.
+#[cfg(target_arch = "x86_64")]
+#[rustfmt::skip]
+const OLD_DENIED: &[c_long] = &[
+    SYS_fork, SYS_vfork, SYS_creat, SYS_mkdir, SYS_rmdir, SYS_mknod, SYS_unlink, SYS_symlink, SYS_link, SYS_rename,
+    SYS_renameat, SYS_chmod, SYS_chown, SYS_lchown, SYS_utime, SYS_utimes, SYS_futimesat, SYS_iopl, SYS_ioperm,
+    SYS_modify_ldt, SYS_uselib,
+];
+#[cfg(not(target_arch = "x86_64"))]
+const OLD_DENIED: &[c_long] = &[];
+
+/// Their arguments are behind a pointer, which a filter cannot follow; the C library takes others where they are not there.
+const ABSENT: &[c_long] = &[SYS_clone3, SYS_openat2];
+
+/// `BPF_PROG_TEST_RUN` of the kernel's `enum bpf_cmd`, which runs a program that is loaded.
+const BPF_PROG_RUN: u64 = 10;
+
+/// Installs it for the calling thread and those it will start.
+///
+/// # Errors
+/// What the system says. Where nobody has made the filter for the processor, there is none, and the log says so.
+pub fn install() -> io::Result<()> {
+    let Ok(arch) = TargetArch::try_from(std::env::consts::ARCH) else {
+        log::warn!("no filter of system calls: there is none for {}", std::env::consts::ARCH);
+        return Ok(());
+    };
+    for (rules, errno) in [(denied().map_err(io::Error::other)?, EPERM), (every(ABSENT), ENOSYS)] {
+        let action = SeccompAction::Errno(errno as u32);
+        let filter = SeccompFilter::new(on_every_abi(rules), SeccompAction::Allow, action, arch)
+            .map_err(io::Error::other)?;
+        let program = BpfProgram::try_from(filter).map_err(io::Error::other)?;
+        apply_filter(&program).map_err(io::Error::other)?;
+    }
+    Ok(())
+}
+
+type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+
+/// No rule: always.
+fn every(calls: &[c_long]) -> Rules {
+    calls.iter().map(|call| (*call, Vec::new())).collect()
+}
+
+fn denied() -> Result<Rules, seccompiler::BackendError> {
+    let argument = |at: u8, is: SeccompCmpOp, value: u64| {
+        SeccompRule::new(vec![SeccompCondition::new(at, SeccompCmpArgLen::Dword, is, value)?])
+    };
+    let bit = |at: u8, bit: c_int| argument(at, MaskedEq(bit as u64), bit as u64);
+    let writing = |at: u8| {
+        // 3 is neither, and opens for ioctl alone.
+        let bits = [O_WRONLY, O_RDWR, O_CREAT, O_TRUNC];
+        bits.into_iter().map(|flag| bit(at, flag)).collect::<Result<Vec<_>, _>>()
+    };
+    let mut rules = every(DENIED);
+    rules.append(&mut every(OLD_DENIED));
+    rules.insert(SYS_openat, writing(2)?);
+    #[cfg(target_arch = "x86_64")]
+    rules.insert(SYS_open, writing(1)?);
+    // A process of its own would go on when this one is killed, and with it the connection. Threads are no processes.
+    rules.insert(SYS_clone, vec![argument(0, MaskedEq(CLONE_THREAD as u64), 0)?]);
+    rules.insert(SYS_bpf, vec![argument(0, Ne, BPF_PROG_RUN)?]);
+    // abort(3) signals itself.
+    rules.insert(SYS_tgkill, vec![argument(0, Ne, std::process::id().into())?]);
+    // The limits of others.
+    rules.insert(SYS_prlimit64, vec![argument(0, Ne, 0)?]);
+    for call in [SYS_mmap, SYS_mprotect, SYS_pkey_mprotect] {
+        rules.insert(call, vec![bit(2, PROT_EXEC)?]);
+    }
+    // Typing on the terminal that it was started from, and flags of files, which take no right to write.
+    let requests = [TIOCSTI, TIOCLINUX, TIOCSETD, FS_IOC_SETFLAGS, FS_IOC_FSSETXATTR];
+    let requests = requests.into_iter().map(|request| argument(1, Eq, u64::from(request as u32)));
+    rules.insert(SYS_ioctl, requests.collect::<Result<_, _>>()?);
+    Ok(rules)
+}
+
+const FS_IOC_FSSETXATTR: Ioctl = 0x401c_5820u32 as Ioctl;
+
+/// The same for the calls of the x32 ABI, which the kernel counts to the same architecture.
+#[cfg(target_arch = "x86_64")]
+fn on_every_abi(mut rules: Rules) -> Rules {
+    const X32: i64 = 0x4000_0000;
+    let mirrored: Vec<_> = rules.iter().map(|(call, rules)| (call | X32, rules.clone())).collect();
+    rules.extend(mirrored);
+    // Those that have numbers of their own there, execve among them.
+    rules.append(&mut every(&(512..=547).map(|call| call | X32).collect::<Vec<_>>()));
+    rules
+}
+#[cfg(not(target_arch = "x86_64"))]
+fn on_every_abi(rules: Rules) -> Rules {
+    rules
+}
