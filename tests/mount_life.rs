@@ -101,7 +101,10 @@ fn after_a_kill_readers_know_at_once_and_the_next_start_heals() {
     let (idle, busy) = (Handle::open(&path), Handle::open(&path));
     busy.request(&request(DumpStrategy::All, 0, Groups::BASE));
     assert!(!busy.read(4096).unwrap().is_empty());
+    let server = daemon.server();
     let dead = daemon.kill();
+    // With its parent gone it would serve on unnoticed.
+    wait::until("its child ends too", || !Path::new(&format!("/proc/{server}")).exists());
     for file in [&idle, &busy] {
         assert_eq!(file.read(4096), Err(Errno::ENOTCONN));
         assert_eq!(file.write(&[0; 40]), Err(Errno::ENOTCONN));
@@ -269,7 +272,7 @@ fn killed_readers_leave_nothing_behind() {
     let mut before = 0;
     // What the first dump opened for good, and what its closing still has to close.
     wait::until("the descriptors settle", || {
-        let now = descriptors(daemon.pid());
+        let now = descriptors(daemon.server());
         std::mem::replace(&mut before, now) == now
     });
     let path = std::ffi::CString::new(daemon.path().as_os_str().as_encoded_bytes()).unwrap();
@@ -287,8 +290,8 @@ fn killed_readers_leave_nothing_behind() {
         })
         .collect();
     // Each is in the middle of its first task.
-    assert!(descriptors(daemon.pid()) > before);
+    assert!(descriptors(daemon.server()) > before);
     drop(readers);
-    wait::until("the daemon forgets its readers", || descriptors(daemon.pid()) <= before);
+    wait::until("the daemon forgets its readers", || descriptors(daemon.server()) <= before);
     Handle::open(daemon.path()).answers(animal.pid);
 }
