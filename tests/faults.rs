@@ -179,7 +179,7 @@ fn readers_killed_in_a_read_leave_nothing_behind() {
         let path = CString::new(daemon.path().as_os_str().as_encoded_bytes()).unwrap();
         let mut buffer = [0u8; 4096];
         let (path, into) = (path.as_ptr() as i64, buffer.as_mut_ptr() as i64);
-        let mut round = || {
+        let round = || {
             // One each: while a hung process holds a thread it is not tried again.
             let hung = Hung::new();
             let bytes = one(hung.pid(), MEMORY).to_bytes();
