@@ -122,6 +122,21 @@ fn after_a_kill_readers_know_at_once_and_the_next_start_heals() {
     assert!(!is_mounted(&dir), "no dead mount is left below");
 }
 
+#[test]
+fn any_directory_will_do() {
+    if !needs::root_and_fuse() {
+        return;
+    }
+    use std::os::unix::ffi::OsStrExt;
+    let place =
+        tempfile::Builder::new().prefix(std::ffi::OsStr::from_bytes(b"a #b\\c\xff\n")).tempdir().unwrap();
+    let mut daemon = Daemon::start_at(place, &mut program());
+    Handle::open(daemon.path()).answers(std::process::id());
+    assert!(refused(&daemon.dir()).contains("already"));
+    assert_eq!(daemon.end_by(Signal::SIGTERM).code(), Some(0), "{}", daemon.log());
+    assert_eq!(std::fs::read_dir(daemon.dir()).unwrap().count(), 0, "it is unmounted");
+}
+
 /// Runs `mount` where it has to fail.
 #[track_caller]
 fn refused(dir: &Path) -> String {
@@ -130,7 +145,7 @@ fn refused(dir: &Path) -> String {
     let Output { status, stderr, .. } = command.output().unwrap();
     let text = String::from_utf8(stderr).unwrap();
     assert_eq!(status.code(), Some(1), "{text}");
-    assert!(text.contains(dir.to_str().unwrap()), "the message names the directory: {text}");
+    assert!(text.contains(&*dir.to_string_lossy()), "the message names the directory: {text}");
     assert!(!text.contains("panicked"), "{text}");
     text
 }

@@ -5,7 +5,6 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, MsFlags, umount2};
 use nix::sys::stat::Mode;
-use std::fmt::Write;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -212,15 +211,10 @@ fn topmost(dir: &Path) -> io::Result<Option<Topmost>> {
 
 /// A path as mountinfo writes it.
 fn escaped(path: &[u8]) -> Vec<u8> {
-    let mut text = String::new();
     let mut bytes = Vec::new();
     for byte in path {
         match byte {
-            b' ' | b'\t' | b'\n' | b'\\' | b'#' => {
-                text.clear();
-                let _ = write!(text, "\\{byte:03o}");
-                bytes.extend_from_slice(text.as_bytes());
-            }
+            b' ' | b'\t' | b'\n' | b'\\' => bytes.extend_from_slice(format!("\\{byte:03o}").as_bytes()),
             _ => bytes.push(*byte),
         }
     }

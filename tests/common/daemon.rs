@@ -31,7 +31,7 @@ pub fn ends_with_this_thread(command: &mut Command) -> &mut Command {
 /// Whether something is mounted at `dir`.
 pub fn is_mounted(dir: &Path) -> bool {
     let text = std::fs::read("/proc/thread-self/mountinfo").unwrap();
-    let dir = dir.to_str().unwrap().as_bytes();
+    let dir = dir.as_os_str().as_encoded_bytes();
     text.split(|c| *c == b'\n').any(|line| line.split(|c| *c == b' ').nth(4) == Some(dir))
 }
 
