@@ -15,7 +15,7 @@ DESTDIR ?=
 BINDIR  ?= $(PREFIX)/bin
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 DOCDIR  ?= $(PREFIX)/share/doc/task-diag
-DOCS    := README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE
+DOCS    := README.md CHANGELOG.md SECURITY.md LICENSE-MIT LICENSE-APACHE
 
 CARGO       ?= cargo
 CARGO_FLAGS ?= --locked

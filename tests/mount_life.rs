@@ -101,7 +101,10 @@ fn after_a_kill_readers_know_at_once_and_the_next_start_heals() {
     let (idle, busy) = (Handle::open(&path), Handle::open(&path));
     busy.request(&request(DumpStrategy::All, 0, Groups::BASE));
     assert!(!busy.read(4096).unwrap().is_empty());
+    let server = daemon.server();
     let dead = daemon.kill();
+    // With its parent gone it would serve on unnoticed.
+    wait::until("its child ends too", || !Path::new(&format!("/proc/{server}")).exists());
     for file in [&idle, &busy] {
         assert_eq!(file.read(4096), Err(Errno::ENOTCONN));
         assert_eq!(file.write(&[0; 40]), Err(Errno::ENOTCONN));
@@ -119,6 +122,21 @@ fn after_a_kill_readers_know_at_once_and_the_next_start_heals() {
     assert!(!is_mounted(&dir), "no dead mount is left below");
 }
 
+#[test]
+fn any_directory_will_do() {
+    if !needs::root_and_fuse() {
+        return;
+    }
+    use std::os::unix::ffi::OsStrExt;
+    let place =
+        tempfile::Builder::new().prefix(std::ffi::OsStr::from_bytes(b"a #b\\c\xff\n")).tempdir().unwrap();
+    let mut daemon = Daemon::start_at(place, &mut program());
+    Handle::open(daemon.path()).answers(std::process::id());
+    assert!(refused(&daemon.dir()).contains("already"));
+    assert_eq!(daemon.end_by(Signal::SIGTERM).code(), Some(0), "{}", daemon.log());
+    assert_eq!(std::fs::read_dir(daemon.dir()).unwrap().count(), 0, "it is unmounted");
+}
+
 /// Runs `mount` where it has to fail.
 #[track_caller]
 fn refused(dir: &Path) -> String {
@@ -127,7 +145,7 @@ fn refused(dir: &Path) -> String {
     let Output { status, stderr, .. } = command.output().unwrap();
     let text = String::from_utf8(stderr).unwrap();
     assert_eq!(status.code(), Some(1), "{text}");
-    assert!(text.contains(dir.to_str().unwrap()), "the message names the directory: {text}");
+    assert!(text.contains(&*dir.to_string_lossy()), "the message names the directory: {text}");
     assert!(!text.contains("panicked"), "{text}");
     text
 }
@@ -269,7 +287,7 @@ fn killed_readers_leave_nothing_behind() {
     let mut before = 0;
     // What the first dump opened for good, and what its closing still has to close.
     wait::until("the descriptors settle", || {
-        let now = descriptors(daemon.pid());
+        let now = descriptors(daemon.server());
         std::mem::replace(&mut before, now) == now
     });
     let path = std::ffi::CString::new(daemon.path().as_os_str().as_encoded_bytes()).unwrap();
@@ -287,8 +305,8 @@ fn killed_readers_leave_nothing_behind() {
         })
         .collect();
     // Each is in the middle of its first task.
-    assert!(descriptors(daemon.pid()) > before);
+    assert!(descriptors(daemon.server()) > before);
     drop(readers);
-    wait::until("the daemon forgets its readers", || descriptors(daemon.pid()) <= before);
+    wait::until("the daemon forgets its readers", || descriptors(daemon.server()) <= before);
     Handle::open(daemon.path()).answers(animal.pid);
 }

@@ -1,6 +1,8 @@
 //! `task-diag mount DIR`: the daemon.
 
 use super::{LimitOptions, SourceChoice, open_source};
+use anyhow::Context;
+use nix::unistd::Group;
 use std::path::PathBuf;
 use task_diag::access::Visibility;
 use task_diag::fs::{Info, MountOptions, TaskDiagFs, serve};
@@ -18,6 +20,12 @@ pub struct Options {
     /// What to show of tasks that a reader may not look at: nothing, or what /proc shows of them to everyone
     #[arg(long, value_enum, default_value_t)]
     hidepid: Hidepid,
+    /// Permissions of the file, in octal; whoever is to use it has to be let both read and write
+    #[arg(long, default_value = "0666", value_name = "OCTAL", value_parser = mode)]
+    mode: u16,
+    /// Group of the file, instead of the daemon's own
+    #[arg(long, value_name = "NAME|GID", value_parser = group)]
+    group: Option<u32>,
     #[command(flatten)]
     limits: LimitOptions,
 }
@@ -40,15 +48,30 @@ impl From<Hidepid> for Visibility {
     }
 }
 
+fn mode(text: &str) -> anyhow::Result<u16> {
+    let mode = u16::from_str_radix(text, 8).context("not an octal number")?;
+    anyhow::ensure!(mode <= 0o777, "more than 0777");
+    Ok(mode)
+}
+
+fn group(text: &str) -> anyhow::Result<u32> {
+    match text.parse() {
+        // The kernel's "no group".
+        Ok(u32::MAX) => anyhow::bail!("no such group"),
+        Ok(gid) => Ok(gid),
+        Err(_) => Ok(Group::from_name(text)?.context("no such group")?.gid.as_raw()),
+    }
+}
+
 pub fn run(options: Options) -> anyhow::Result<()> {
     let limits = options.limits.limits();
-    let (source, _) = open_source(options.source, limits)?;
-    let name = source.name();
-    let filesystem =
-        TaskDiagFs::new(source, Info { source: name, limits, visibility: options.hidepid.into() });
     let mount = MountOptions { dir: options.dir, threads: options.threads };
-    serve(filesystem, &mount, || {
-        log::info!("serving {}/task_diag from {name}", mount.dir.display());
+    let filesystem = || {
+        let (source, _) = open_source(options.source, limits)?;
+        let info = Info { source: source.name(), limits, visibility: options.hidepid.into() };
+        anyhow::Ok(TaskDiagFs::new(source, info).open_to(options.mode, options.group))
+    };
+    serve(&mount, filesystem, || {
         // Without a service manager there is nobody to tell.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     })?;

@@ -39,6 +39,9 @@ pub struct TaskDiagFs {
     began: SystemTime,
     uid: u32,
     gid: u32,
+    /// Who may open the interface.
+    mode: u16,
+    group: u32,
 }
 
 impl TaskDiagFs {
@@ -52,15 +55,28 @@ impl TaskDiagFs {
             began: SystemTime::now(),
             uid: nix::unistd::geteuid().as_raw(),
             gid: nix::unistd::getegid().as_raw(),
+            mode: 0o666,
+            group: nix::unistd::getegid().as_raw(),
         }
     }
 
+    /// Gives the interface these permission bits (0666 without this) and this group (the daemon's own). Whoever is to use
+    /// it has to be let both read and write. They narrow who may open the file and do not widen what a reader sees; the
+    /// kernel judges them, where the mount has the option `default_permissions`.
+    pub fn open_to(self, mode: u16, group: Option<u32>) -> TaskDiagFs {
+        TaskDiagFs { mode: mode & 0o777, group: group.unwrap_or(self.group), ..self }
+    }
+
+    pub(super) fn source_name(&self) -> &'static str {
+        self.source.name()
+    }
+
     fn attr(&self, node: u64) -> FileAttr {
-        let (kind, perm, size) = match node {
-            1 => (FileType::Directory, 0o755, 0),
-            INFO => (FileType::RegularFile, 0o444, self.info.text().len() as u64),
+        let (kind, perm, gid, size) = match node {
+            1 => (FileType::Directory, 0o755, self.gid, 0),
+            INFO => (FileType::RegularFile, 0o444, self.gid, self.info.text().len() as u64),
             // The size is always 0, which keeps page-cache readers from even asking.
-            _ => (FileType::RegularFile, 0o666, 0),
+            _ => (FileType::RegularFile, self.mode, self.group, 0),
         };
         FileAttr {
             ino: INodeNo(node),
@@ -74,7 +90,7 @@ impl TaskDiagFs {
             perm,
             nlink: if kind == FileType::Directory { 2 } else { 1 },
             uid: self.uid,
-            gid: self.gid,
+            gid,
             rdev: 0,
             blksize: 4096,
             flags: 0,

@@ -1,10 +1,17 @@
-//! The engine as a file: a FUSE file system, and its mount.
+//! The engine as a file: a FUSE file system, its mount, and the two processes that keep and serve it.
 
+mod descriptor;
 mod filesystem;
 mod handles;
 mod info;
 mod mount;
+mod mount_helper;
+mod privileges;
+mod server;
+mod supervisor;
+mod syscall_filter;
 
 pub use filesystem::TaskDiagFs;
 pub use info::Info;
-pub use mount::{MountError, MountOptions, serve};
+pub use mount::{MountError, MountOptions};
+pub use supervisor::serve;

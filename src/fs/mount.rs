@@ -1,20 +1,19 @@
-//! Mounting, serving, and going away again.
+//! The mount itself: how it is made, known again, and taken away.
 
-use super::TaskDiagFs;
-use fuser::{Config, MountOption, Session, SessionACL};
+use super::mount_helper;
 use nix::errno::Errno;
-use nix::mount::{MntFlags, umount2};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use nix::fcntl::{OFlag, open};
+use nix::mount::{MntFlags, MsFlags, umount2};
+use nix::sys::stat::Mode;
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use thiserror::Error;
 
 const NAME: &str = "task_diag";
+const DEVICE: &str = "/dev/fuse";
 
 /// How to mount.
 #[derive(Clone, Debug)]
@@ -63,6 +62,12 @@ pub enum MountError {
         /// Why.
         error: io::Error,
     },
+    /// The process that answers readers could not begin, and says why.
+    #[error("{0}")]
+    Server(String),
+    /// The process that answers readers came to an end that nobody asked for. It is unmounted.
+    #[error("the process that answers readers {0}")]
+    ServerEnded(String),
     /// Anything else that the system says.
     #[error("cannot serve at {}: {error}", .dir.display())]
     Other {
@@ -73,62 +78,27 @@ pub enum MountError {
     },
 }
 
-/// Mounts `filesystem` and serves it until SIGTERM, SIGINT or SIGHUP, or until someone unmounts it. `ready` is called
-/// once readers are answered.
-///
-/// # Errors
-/// [`MountError`], before anything is served.
-pub fn serve(filesystem: TaskDiagFs, options: &MountOptions, ready: impl FnOnce()) -> Result<(), MountError> {
-    let dir = prepare(&options.dir)?;
-    let other = |error| MountError::Other { dir: dir.clone(), error };
-    // From here on a signal ends the daemon by way of an unmount, whenever it comes.
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(other)?;
-    let session = mount(filesystem, &dir, options)?;
-    let mounted = dir.clone();
-    let ending = Arc::new(AtomicBool::new(false));
-    let ends = ending.clone();
-    std::thread::Builder::new()
-        .name("signals".into())
-        .spawn(move || {
-            if let Some(signal) = signals.forever().next() {
-                log::info!("signal {signal}: unmounting {}", mounted.display());
-                ends.store(true, Ordering::SeqCst);
-                if let Err(e) = unmount(&mounted) {
-                    log::error!("cannot unmount {}: {e}", mounted.display());
-                    std::process::exit(1);
-                }
-                // The session ends by itself unless someone holds a file open; those get ENOTCONN from now on.
-                std::thread::sleep(Duration::from_millis(300));
-                std::process::exit(0);
-            }
-        })
-        .map_err(other)?;
-    ready();
-    match session.run() {
-        // Whoever unmounts while requests are under way cuts the loops off in the middle.
-        Err(_) if ending.load(Ordering::SeqCst) => {}
-        Err(e) if matches!(e.raw_os_error(), Some(libc::ECONNABORTED | libc::ENODEV)) => {}
-        outcome => outcome.map_err(other)?,
-    }
-    log::info!("{} is unmounted", dir.display());
-    Ok(())
-}
-
 /// Makes the directory and clears away what a killed daemon left there.
-fn prepare(dir: &Path) -> Result<PathBuf, MountError> {
-    // Each round takes one layer of dead mounts off.
-    for _ in 0..16 {
+pub(super) fn prepare(dir: &Path) -> Result<PathBuf, MountError> {
+    // Each round takes one layer of dead mounts off, or waits for one to be dead.
+    for round in 0..16 {
         match std::fs::metadata(dir) {
             Ok(meta) if !meta.is_dir() => return Err(MountError::NotADirectory(dir.into())),
             Ok(_) => {
                 let dir =
                     dir.canonicalize().map_err(|error| MountError::Directory { dir: dir.into(), error })?;
-                return match is_ours(&dir) {
-                    true => Err(MountError::AlreadyServed(dir)),
-                    false => Ok(dir),
-                };
+                match topmost(&dir) {
+                    Ok(Some(mount)) if mount.ours => {}
+                    _ => return Ok(dir),
+                }
+                // What answers may be the child of a daemon that was killed just now, and about to follow it.
+                if round >= 4 {
+                    return Err(MountError::AlreadyServed(dir));
+                }
+                std::thread::sleep(Duration::from_millis(100));
             }
-            Err(e) if e.raw_os_error() == Some(libc::ENOTCONN) => {
+            // Aborted: it died while it was asked.
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOTCONN | libc::ECONNABORTED)) => {
                 unmount(dir).map_err(|error| MountError::DeadMount { dir: dir.into(), error })?;
                 log::warn!("cleared a dead mount at {}", dir.display());
             }
@@ -143,63 +113,128 @@ fn prepare(dir: &Path) -> Result<PathBuf, MountError> {
     Err(MountError::DeadMount { dir: dir.into(), error: Errno::EBUSY.into() })
 }
 
-/// Whether a mount of this program covers `dir`.
-fn is_ours(dir: &Path) -> bool {
-    let mounts = procfs::process::Process::myself().and_then(|me| me.mountinfo());
-    mounts.is_ok_and(|mounts| {
-        let last = mounts.into_iter().rfind(|mount| mount.mount_point == dir);
-        last.is_some_and(|mount| {
-            mount.fs_type.starts_with("fuse") && mount.mount_source.as_deref() == Some(NAME)
-        })
-    })
+/// A mount that was made here.
+#[derive(Debug)]
+pub(super) struct Mounted {
+    dir: PathBuf,
+    /// Major and minor number, as mountinfo shows them: no other mount has them while this one is there.
+    device: Vec<u8>,
 }
 
-fn mount(
-    filesystem: TaskDiagFs,
-    dir: &Path,
-    options: &MountOptions,
-) -> Result<Session<TaskDiagFs>, MountError> {
-    if !Path::new("/dev/fuse").exists() {
-        return Err(MountError::NoFuse);
+impl Mounted {
+    /// Mounts at `dir`, which [`prepare`] gave. Whoever has the descriptor answers.
+    pub fn new(dir: &Path) -> Result<(Mounted, OwnedFd), MountError> {
+        let privileged = nix::unistd::geteuid().is_root();
+        let not_allowed = |error| MountError::NotAllowed { dir: dir.into(), error };
+        let other = |error| MountError::Other { dir: dir.into(), error };
+        if !Path::new(DEVICE).exists() {
+            return Err(MountError::NoFuse);
+        }
+        let mounted = match mount(dir, privileged) {
+            // Whoever mounts as an ordinary user needs the set-user-id program.
+            Err(Errno::EPERM) if !privileged => {
+                mount_helper::mount(dir, &options(privileged)).map_err(not_allowed)?
+            }
+            Err(e @ (Errno::EPERM | Errno::EACCES | Errno::ENOENT)) => return Err(not_allowed(e.into())),
+            outcome => outcome.map_err(|e| other(e.into()))?,
+        };
+        match topmost(dir) {
+            Ok(Some(mount)) if mount.ours => Ok((Mounted { dir: dir.into(), device: mount.device }, mounted)),
+            outcome => {
+                let _ = unmount(dir);
+                Err(other(outcome.err().unwrap_or_else(|| io::Error::other("the mount is not to be seen"))))
+            }
+        }
     }
-    let privileged = nix::unistd::geteuid().is_root();
-    let mut config = Config::default();
-    config.mount_options = vec![
-        MountOption::FSName(NAME.into()),
-        MountOption::Subtype(NAME.into()),
-        MountOption::DefaultPermissions,
-        MountOption::NoExec,
-        MountOption::NoSuid,
-        MountOption::NoDev,
-        MountOption::NoAtime,
-    ];
+
+    /// Whether it still is what is mounted there.
+    pub fn is_there(&self) -> bool {
+        // What cannot be known counts as there: a mount too many does more harm than an unmount that fails.
+        topmost(&self.dir).map_or(true, |found| found.is_some_and(|mount| mount.device == self.device))
+    }
+
+    /// Takes it away, even while files on it are open. One that is gone already, or hidden by another, is left alone.
+    pub fn unmount(&self) -> io::Result<()> {
+        if self.is_there() { unmount(&self.dir) } else { Ok(()) }
+    }
+}
+
+/// What the kernel, and fusermount3, is told besides the descriptor.
+fn options(privileged: bool) -> String {
     // Whoever mounts as an ordinary user serves himself alone: others could be let in only by an administrator's
     // leave (user_allow_other), and would see no more than this user does.
-    config.acl = if privileged { SessionACL::All } else { SessionACL::Owner };
-    config.n_threads = Some(options.threads.max(1));
-    config.clone_fd = true;
-    Session::new(filesystem, dir, &config).map_err(|error| {
-        let dir = dir.to_path_buf();
-        match error.kind() {
-            io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound => {
-                MountError::NotAllowed { dir, error }
-            }
-            io::ErrorKind::Other if !privileged => MountError::NotAllowed { dir, error },
-            _ => MountError::Other { dir, error },
-        }
-    })
+    let others = if privileged { ",allow_other" } else { "" };
+    format!("subtype={NAME},default_permissions{others}")
 }
 
-/// Takes the topmost mount off `dir`, even while files on it are open.
+fn mount(dir: &Path, privileged: bool) -> Result<OwnedFd, Errno> {
+    let device = open(DEVICE, OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())?;
+    let (uid, gid) = (nix::unistd::getuid(), nix::unistd::getgid());
+    let fd = device.as_raw_fd();
+    let data = format!("fd={fd},rootmode=40000,user_id={uid},group_id={gid},{}", options(privileged));
+    let flags = MsFlags::MS_NOEXEC | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOATIME;
+    nix::mount::mount(Some(NAME), dir, Some("fuse"), flags, Some(data.as_str()))?;
+    Ok(device)
+}
+
+/// Takes the topmost mount off `dir`.
 fn unmount(dir: &Path) -> io::Result<()> {
     match umount2(dir, MntFlags::MNT_DETACH) {
-        Err(Errno::EPERM) => {
-            let output = Command::new("fusermount3").args(["-u", "-z", "--"]).arg(dir).output()?;
-            match output.status.success() {
-                true => Ok(()),
-                false => Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_string())),
-            }
-        }
+        Err(Errno::EPERM) => mount_helper::unmount(dir),
         other => Ok(other?),
+    }
+}
+
+struct Topmost {
+    device: Vec<u8>,
+    /// It is one of this program's.
+    ours: bool,
+}
+
+/// What is mounted at exactly `dir`, on top of whatever else is.
+fn topmost(dir: &Path) -> io::Result<Option<Topmost>> {
+    // Bytes: somebody's mount point may be anything.
+    let mountinfo = std::fs::read("/proc/thread-self/mountinfo")?;
+    let dir = escaped(dir.as_os_str().as_bytes());
+    // id, parent, device, root, mount point, options, any number of others, "-", type, source
+    let found = mountinfo.split(|byte| *byte == b'\n').rev().find_map(|line| {
+        let mut fields = line.split(|byte| *byte == b' ');
+        let device = fields.nth(2)?;
+        (fields.nth(1)? == dir).then_some((device, fields))
+    });
+    Ok(found.map(|(device, mut fields)| {
+        fields.find(|field| *field == b"-");
+        let is_fuse = fields.next().is_some_and(|kind| kind.starts_with(b"fuse"));
+        Topmost { device: device.into(), ours: is_fuse && fields.next() == Some(NAME.as_bytes()) }
+    }))
+}
+
+/// A path as mountinfo writes it.
+fn escaped(path: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for byte in path {
+        match byte {
+            b' ' | b'\t' | b'\n' | b'\\' => bytes.extend_from_slice(format!("\\{byte:03o}").as_bytes()),
+            _ => bytes.push(*byte),
+        }
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_as_mountinfo_writes_them() {
+        assert_eq!(escaped(b"/mnt"), b"/mnt");
+        assert_eq!(escaped(b"/a b\\c\td\ne\xff"), b"/a\\040b\\134c\\011d\\012e\xff");
+    }
+
+    #[test]
+    fn what_is_mounted_is_found() {
+        let proc = topmost(Path::new("/proc")).unwrap().unwrap();
+        assert!(!proc.ours && proc.device.contains(&b':'));
+        assert!(topmost(Path::new("/proc/self")).unwrap().is_none());
     }
 }

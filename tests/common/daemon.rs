@@ -31,7 +31,7 @@ pub fn ends_with_this_thread(command: &mut Command) -> &mut Command {
 /// Whether something is mounted at `dir`.
 pub fn is_mounted(dir: &Path) -> bool {
     let text = std::fs::read("/proc/thread-self/mountinfo").unwrap();
-    let dir = dir.to_str().unwrap().as_bytes();
+    let dir = dir.as_os_str().as_encoded_bytes();
     text.split(|c| *c == b'\n').any(|line| line.split(|c| *c == b' ').nth(4) == Some(dir))
 }
 
@@ -40,6 +40,8 @@ pub struct Daemon {
     child: Child,
     place: TempDir,
     ended: Option<ExitStatus>,
+    /// A test has seen to its end.
+    forsaken: bool,
 }
 
 impl Daemon {
@@ -67,7 +69,7 @@ impl Daemon {
         command.envs(variables).arg("mount").arg(place.path().join("mnt")).args(options);
         command.stdout(Stdio::null()).stderr(log);
         let child = ends_with_this_thread(&mut command).spawn().unwrap();
-        let mut daemon = Daemon { child, place, ended: None };
+        let mut daemon = Daemon { child, place, ended: None, forsaken: false };
         wait::until("the daemon serves", || {
             assert!(!daemon.has_ended(), "the daemon ended: {}", daemon.log());
             daemon.log().contains("serving")
@@ -85,9 +87,16 @@ impl Daemon {
         self.dir().join("task_diag")
     }
 
-    /// Its process.
+    /// The process that was started, which unmounts.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Its child, which answers readers.
+    pub fn server(&self) -> u32 {
+        let pid = self.pid();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        children.trim().parse().unwrap_or_else(|_| panic!("one child: {children:?}"))
     }
 
     /// What it has logged so far.
@@ -112,36 +121,47 @@ impl Daemon {
     }
 
     /// Kills it, so that it cannot unmount, and gives the place back with the dead mount in it.
-    pub fn kill(mut self) -> DeadMount {
+    pub fn kill(mut self) -> Place {
         self.end_by(Signal::SIGKILL);
+        self.forsake()
+    }
+
+    /// Waits until it has ended by itself, in the way in which a service manager sees a failure; gives the place back.
+    pub fn fail(mut self) -> Place {
+        wait::until("the daemon ends", || self.has_ended());
+        assert_eq!(self.ended.unwrap().code(), Some(1), "{}", self.log());
+        self.forsake()
+    }
+
+    fn forsake(mut self) -> Place {
+        self.forsaken = true;
         let place = std::mem::replace(&mut self.place, TempDir::new().unwrap());
-        DeadMount { place: Some(place) }
+        Place { place: Some(place) }
     }
 }
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        let killed_before = self.ended.is_some_and(|status| status.code().is_none());
         let status = self.end_by(Signal::SIGTERM);
         let still_mounted = is_mounted(&self.dir());
         if still_mounted {
             // Nothing of the mount may be left for the removal of the directory to walk into.
             let _ = umount2(&self.dir(), MntFlags::MNT_DETACH);
         }
-        if !std::thread::panicking() && !killed_before {
+        if !std::thread::panicking() && !self.forsaken {
             assert!(status.success(), "the daemon ended with {status}: {}", self.log());
             assert!(!still_mounted, "the daemon left its mount behind: {}", self.log());
         }
     }
 }
 
-/// What a killed daemon leaves behind. When dropped it is unmounted.
-pub struct DeadMount {
+/// Where a daemon was that has ended. When dropped it is unmounted.
+pub struct Place {
     place: Option<TempDir>,
 }
 
-impl DeadMount {
-    /// The directory that cannot be used.
+impl Place {
+    /// The mount point.
     pub fn dir(&self) -> PathBuf {
         self.place.as_ref().unwrap().path().join("mnt")
     }
@@ -152,7 +172,7 @@ impl DeadMount {
     }
 }
 
-impl Drop for DeadMount {
+impl Drop for Place {
     fn drop(&mut self) {
         if self.place.is_some() {
             let _ = umount2(&self.dir(), MntFlags::MNT_DETACH);

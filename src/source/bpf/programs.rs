@@ -22,6 +22,7 @@ use crate::access::Reader;
 use crate::proc_files::page_size;
 use crate::protocol::Groups;
 use crate::source::SourceError;
+use caps::CapSet;
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{ErrorExt, ProgramInput, ProgramMut};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -205,10 +206,12 @@ impl Programs {
         ftruncate(&memory, i64::from(TASK_SLOTS) * size_of::<TaskSlot>() as i64).map_err(io::Error::from)?;
         let task_slots = Slots::map(memory.as_fd(), TASK_SLOTS)?;
         let programs = Programs { tasks, task_slots, mappings: None, reads_lines: false };
-        // That it shows this very process is the proof that it works.
+        // That it shows this very process is the proof that it works; older kernels want more rights for that than who
+        // answers readers should have.
         let (mut slot, own) = (programs.slot(), std::process::id());
-        let answer = programs.tasks(&mut slot, &Reader::default(), Ask::default(), &[own]);
-        let answer = answer.map_err(io::Error::other)?;
+        let answer = without_capabilities(|| {
+            programs.tasks(&mut slot, &Reader::default(), Ask::default(), &[own]).map_err(io::Error::other)
+        })?;
         match slot.records(answer.count) {
             [record] if record.base.pid == own => Ok(programs),
             _ => Err(io::Error::other("it does not show this process").into()),
@@ -352,6 +355,16 @@ fn find_direct_map(tasks: &mut skeleton::tasks::TasksSkel<'_>) -> io::Result<()>
         true => Ok(()),
         false => Err(io::Error::other("pages are given up unseen")),
     }
+}
+
+/// Runs this while the calling thread has no effective capability.
+fn without_capabilities<T>(run: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let os = |error: caps::errors::CapsError| io::Error::other(error.to_string());
+    let effective = caps::read(None, CapSet::Effective).map_err(os)?;
+    caps::clear(None, CapSet::Effective).map_err(os)?;
+    let outcome = run();
+    caps::set(None, CapSet::Effective, &effective).map_err(os)?;
+    outcome
 }
 
 /// The skeletons borrow their storage; ours live as long as the process.

@@ -1,0 +1,77 @@
+//! The child: makes ready, gives up its privileges, and answers.
+
+use super::privileges::{self, SERVER};
+use super::{TaskDiagFs, descriptor, syscall_filter};
+use fuser::{Config, Session, SessionACL};
+use nix::sys::prctl;
+use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
+use nix::unistd::{Pid, geteuid, getppid};
+use std::fmt::Display;
+use std::io;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+
+/// The first byte of what it tells its parent; any other is followed by why it gives up.
+pub const PREPARED: u8 = b'p';
+/// As above.
+pub const SERVING: u8 = b's';
+const FAILED: u8 = b'f';
+
+/// Answers until the mount is gone, and ends the process.
+pub fn run<E: Display>(
+    parent: Pid,
+    ending: &[Signal],
+    socket: &UnixDatagram,
+    dir: &Path,
+    threads: usize,
+    filesystem: impl FnOnce() -> Result<TaskDiagFs, E>,
+) -> ! {
+    let outcome = begin(parent, ending)
+        .map_err(|e| e.to_string())
+        .and_then(|()| filesystem().map_err(|e| format!("{e:#}")))
+        .and_then(|filesystem| {
+            answer(filesystem, socket, dir, threads)
+                .map_err(|e| format!("cannot serve at {}: {e}", dir.display()))
+        });
+    if let Err(why) = &outcome {
+        // Where the parent is gone, so is this process in a moment.
+        let _ = socket.send(&[&[FAILED], &why.as_bytes()[..why.len().min(4000)]].concat());
+    }
+    std::process::exit(outcome.is_err().into());
+}
+
+fn begin(parent: Pid, ending: &[Signal]) -> io::Result<()> {
+    // Nobody would unmount for a child without its parent.
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
+    if getppid() != parent {
+        return Err(io::Error::other("the parent has ended"));
+    }
+    // A terminal and service managers send these to all processes: it is for the parent to unmount first.
+    for ending in ending {
+        // SAFETY: no handler is installed.
+        unsafe { signal(*ending, SigHandler::SigIgn) }?;
+    }
+    Ok(SigSet::empty().thread_set_mask()?)
+}
+
+fn answer(filesystem: TaskDiagFs, socket: &UnixDatagram, dir: &Path, threads: usize) -> io::Result<()> {
+    // Threads started from here on inherit what is left.
+    privileges::alone()?;
+    privileges::keep(SERVER)?;
+    prctl::set_no_new_privs()?;
+    syscall_filter::install()?;
+    let from = filesystem.source_name();
+    socket.send(&[PREPARED])?;
+    let device = descriptor::receive(socket)?;
+    let mut config = Config::default();
+    let acl = if geteuid().is_root() { SessionACL::All } else { SessionACL::Owner };
+    config.n_threads = Some(threads.max(1));
+    let session = Session::from_fd(filesystem, device, acl, config)?;
+    log::info!("serving {}/task_diag from {from}", dir.display());
+    socket.send(&[SERVING])?;
+    match session.run() {
+        // Whoever unmounts while requests are under way cuts the loops off in the middle.
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ECONNABORTED | libc::ENODEV)) => Ok(()),
+        outcome => outcome,
+    }
+}
