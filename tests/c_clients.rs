@@ -85,11 +85,16 @@ fn whole_answers_decode_as_in_rust() {
     for source in sources() {
         let daemon = Daemon::start(source);
         let file = Handle::open(daemon.path());
-        for (groups, buffer) in [(Groups::all(), BUFFER), (Groups::NATIVE, 4096), (Groups::empty(), BUFFER)] {
-            for strategy in [DumpStrategy::All, DumpStrategy::AllThreads] {
-                file.request(&request(strategy, 0, groups));
-                whole.push(file.read_to_end(buffer).unwrap().concat());
-            }
+        let own = nix::unistd::gettid().as_raw() as u32;
+        for (strategy, groups, buffer) in [
+            (DumpStrategy::Children, Groups::all(), BUFFER),
+            (DumpStrategy::Children, Groups::all(), 4096),
+            (DumpStrategy::All, Groups::BASE | Groups::CRED | Groups::CMDLINE, BUFFER),
+            (DumpStrategy::AllThreads, Groups::BASE | Groups::STAT | Groups::STATM, BUFFER),
+            (DumpStrategy::All, Groups::empty(), BUFFER),
+        ] {
+            file.request(&request(strategy, own, groups));
+            whole.push(file.read_to_end(buffer).unwrap().concat());
         }
     }
     assert!(whole.iter().all(|answer| !answers::text(answer).contains("malformed")));

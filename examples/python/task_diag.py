@@ -375,7 +375,7 @@ def _arguments(task, ad_value):
     text = _text(raw)
     # A process that shows a title instead may have put blanks between its words, and no NUL behind the last.
     if text[-1] != '\0':
-        return text[:text[-1] == ' ' and -1 or None].split(' ')
+        return (text[:-1] if text[-1] == ' ' else text).split(' ')
     words = text[:-1].split('\0')
     return words[0].split(' ') if len(words) == 1 and ' ' in words[0] else words
 
