@@ -127,7 +127,7 @@ def _mappings(data, at, end):
                 raise ProtocolError('statistics beyond their mapping')
             stat = VmaStat._make(_VMA_STAT.unpack_from(data, at + stat_at))
         if name_len:
-            name = bytes(data[at + name_at:at + name_at + name_len])
+            name = data[at + name_at:at + name_at + name_len]
             if name_at < 64 or name_at + name_len > length or name.find(0) != name_len - 1:
                 raise ProtocolError('a name beyond its mapping')
         mappings.append(Mapping(*fields, _text(name[:-1]), stat))
@@ -142,18 +142,21 @@ _READERS = {
     1: (_CRED_AT, _CRED.size, lambda data, at, end: Cred._make(_CRED.unpack_from(data, at)), False),
     2: (_MAPPINGS_AT, 0, _mappings, True),
     4: (_STAT_AT, _STAT.size, lambda data, at, end: Stat._make(_STAT.unpack_from(data, at)), False),
-    5: (_CMDLINE_AT, 0, lambda data, at, end: bytes(data[at:end]), True),
+    5: (_CMDLINE_AT, 0, lambda data, at, end: data[at:end], True),
     6: (_STATM_AT, _STATM.size, lambda data, at, end: Statm._make(_STATM.unpack_from(data, at)), False),
     44: (_MISSING_AT, _MISSING.size, lambda data, at, end: _MISSING.unpack_from(data, at)[0], False),
 }
 
 
-def decode(data):
-    """The tasks of the bytes of an answer."""
-    tasks = []
-    if _add_tasks(tasks, memoryview(data), None) is not None:
+def decode(reads):
+    """Yields the tasks of an answer: an iterable of what each read gave, as bytes."""
+    unfinished = None
+    for data in reads:
+        tasks = []
+        unfinished = _add_tasks(tasks, data, unfinished)
+        yield from tasks
+    if unfinished is not None:
         raise ProtocolError('the answer ends within a task')
-    return tasks
 
 
 def _add_tasks(tasks, data, fields):
@@ -206,28 +209,28 @@ class TaskDiag:
         self.patience = patience
         self._fd = self._owner = None
         self._seq = 0
-        self._buffer = memoryview(bytearray(_SIZE))
+        self._size = _SIZE
         self._lock = threading.Lock()
 
     def all(self, groups=BASE):
         """Every process that the calling thread may look at, ascending."""
-        return self._ask(ALL, 0, groups)
+        return list(decode(self._ask(ALL, 0, groups)))
 
     def all_threads(self, groups=BASE):
         """Every thread of every process; mappings with the leader only, `stat` of each thread."""
-        return self._ask(ALL_THREAD, 0, groups)
+        return list(decode(self._ask(ALL_THREAD, 0, groups)))
 
     def threads(self, pid, groups=BASE):
         """The threads of the process that `pid` is a thread of. ProcessLookupError: there is no such task."""
-        return self._ask(THREAD, pid, groups)
+        return list(decode(self._ask(THREAD, pid, groups)))
 
     def children(self, pid, groups=BASE):
         """The children of exactly the task `pid`, by birth. ProcessLookupError: there is no such task."""
-        return self._ask(CHILDREN, pid, groups)
+        return list(decode(self._ask(CHILDREN, pid, groups)))
 
     def one(self, pid, groups=BASE):
         """The task `pid`. ProcessLookupError: there is none; PermissionError: it may not be seen."""
-        tasks = self._ask(ONE, pid, groups)
+        tasks = list(decode(self._ask(ONE, pid, groups)))
         if not tasks:
             raise PermissionError(errno.EPERM, f'task {pid} may not be seen')
         return tasks[0]
@@ -263,7 +266,7 @@ class TaskDiag:
         if groups & (CMDLINE | STATM):
             groups |= MISSING
         wanted = [(name, *ATTRS[name]) for name in names]
-        for task in self.all(groups):
+        for task in decode(self._ask(ALL, 0, groups)):
             if 'name' in names and not groups & CMDLINE and len(task.base.comm) >= 15:
                 task = self._with_cmdline(task)
             info = {}
@@ -280,6 +283,7 @@ class TaskDiag:
             return task
 
     def _ask(self, strategy, pid, groups):
+        """What the reads of the whole answer gave."""
         with self._lock:
             until = None
             while True:
@@ -315,25 +319,25 @@ class TaskDiag:
         file = os.fstat(self._fd)
         # Nothing is written into a file that cannot be the interface.
         may_be = stat.S_ISREG(file.st_mode) and file.st_size == 0
-        if not may_be or [task.pid for task in self._dump(ONE, self._owner, BASE)] != [self._owner]:
+        if not may_be or [task.pid for task in decode(self._dump(ONE, self._owner, BASE))] != [self._owner]:
             raise OSError(errno.EPROTO, os.strerror(errno.EPROTO))
 
     def _dump(self, strategy, pid, groups):
         self._seq = self._seq + 1 & 0xffffffff
         request = _REQUEST.pack(_REQUEST.size, _GET, 1, self._seq, 0, groups, strategy, pid, 0)
         os.write(self._fd, request)
-        tasks, unfinished = [], None
+        reads = []
         while True:
             try:
-                n = os.readv(self._fd, (self._buffer,))
+                data = os.read(self._fd, self._size)
             except OSError as e:
                 if e.errno != errno.EMSGSIZE:
                     raise
-                self._buffer = memoryview(bytearray(2 * len(self._buffer)))
+                self._size *= 2
                 continue
-            if n == 0:
-                return tasks
-            unfinished = _add_tasks(tasks, self._buffer[:n], unfinished)
+            if not data:
+                return reads
+            reads.append(data)
 
     def _close(self):
         fd, self._fd, self._owner = self._fd, None, None

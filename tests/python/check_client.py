@@ -224,7 +224,7 @@ def answers(directory, count):
     """Decodes answers out of files: `malformed`, or the number of tasks, of each."""
     for number in range(int(count)):
         try:
-            print(len(task_diag.decode(Path(directory, str(number)).read_bytes())))
+            print(len(list(task_diag.decode([Path(directory, str(number)).read_bytes()]))))
         except task_diag.ProtocolError:
             print('malformed')
 
