@@ -67,7 +67,7 @@ extern "C" {
 #define TASK_DIAG_PATH "/run/task_diag/task_diag"
 #define TASK_DIAG_INFO_PATH "/run/task_diag/info"
 
-/* A good length for read(): fewer calls by larger ones gain nothing from here on. */
+/* A good length for read(): larger ones gain little. */
 #define TASK_DIAG_BUFFER (160 * 1024)
 
 /* Fails to compile where a structure is not laid out as on the wire. */

@@ -6,13 +6,12 @@ mod common;
 use common::answers::{self, Numbers};
 use common::daemon::Daemon;
 use common::handle::{BUFFER, Handle, request};
-use common::sources::sources;
-use common::zoo::{self, Animal};
-use common::{needs, tools};
+use common::sources::{Source, sources};
+use common::{needs, tools, zoo};
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Child, ChildStdout, Stdio};
 use task_diag::protocol::{DumpStrategy, Groups};
 use tempfile::TempDir;
 
@@ -174,10 +173,23 @@ fn header_is_also_valid_cpp() {
     }
 }
 
+/// A line of a list: the time in it, in clock ticks, and the words but for the time.
+type Line = (u64, Vec<String>);
+
 /// The lines of a list, by process.
-fn lines(list: &str) -> HashMap<u32, String> {
-    let pid = |line: &str| line.split_whitespace().next()?.parse().ok();
-    list.lines().filter_map(|line| Some((pid(line)?, line.to_string()))).collect()
+fn lines(list: &str) -> HashMap<u32, Line> {
+    let lines = list.lines().filter_map(|line| {
+        let mut words: Vec<String> = line.split_whitespace().map(str::to_string).collect();
+        let pid = words.first()?.parse().ok()?;
+        let ticks = words.remove(5).replace('.', "").parse().unwrap();
+        Some((pid, (ticks, words)))
+    });
+    lines.collect()
+}
+
+fn agree(asked: Option<&Line>, read: Option<&Line>, source: &Source) -> bool {
+    let (Some((asked_ticks, asked)), Some((read_ticks, read))) = (asked, read) else { return false };
+    asked == read && asked_ticks.abs_diff(*read_ticks) <= source.ticks
 }
 
 #[test]
@@ -198,18 +210,13 @@ fn ps_says_the_same_with_and_without_a_daemon() {
             let (asked, said) = tools::succeeds(tools::command(ps).arg(&path));
             assert_eq!(said, format!("task_diag_ps: asked {}\n", path.display()));
             let (read, said) = tools::succeeds(tools::command(ps).arg("/nowhere/task_diag"));
-            assert!(
-                said.contains("no task-diag daemon serves here") && said.ends_with("reading /proc\n"),
-                "{said}"
-            );
+            let reason = "no task-diag daemon serves here";
+            assert!(said.contains(reason) && said.ends_with("reading /proc\n"), "{said}");
             let (asked, read) = (lines(&asked), lines(&read));
             assert!(asked.len() > zoo.len() && asked.contains_key(&std::process::id()));
-            let of = |list: &HashMap<u32, String>, animal: &Animal| list.get(&animal.pid).cloned();
-            differences = zoo
-                .iter()
-                .map(|animal| (animal.name, of(&asked, animal), of(&read, animal)))
-                .filter(|(_, asked, read)| asked.is_none() || asked != read)
-                .collect();
+            let both = zoo.iter().map(|animal| (animal.name, asked.get(&animal.pid), read.get(&animal.pid)));
+            let differing = both.filter(|(_, asked, read)| !agree(*asked, *read, source));
+            differences = differing.map(|different| format!("{different:?}")).collect();
             if differences.is_empty() {
                 break;
             }
@@ -218,79 +225,73 @@ fn ps_says_the_same_with_and_without_a_daemon() {
     }
 }
 
+/// `task_diag_ps -i` under way.
+struct Ps {
+    child: Child,
+    output: BufReader<ChildStdout>,
+}
+
+impl Ps {
+    fn start(built: &TempDir, daemon: &Daemon) -> Ps {
+        let mut command = tools::command(built.path().join("task_diag_ps").to_str().unwrap());
+        command.arg("-i").arg(daemon.path());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        Ps { child, output }
+    }
+
+    /// Reads a list, in which this process stands.
+    #[track_caller]
+    fn list(&mut self) {
+        let mut text = String::new();
+        while !text.ends_with("\n\n") {
+            assert!(self.output.read_line(&mut text).unwrap() > 0, "ps ended: {text}");
+        }
+        assert!(lines(&text).contains_key(&std::process::id()), "{text}");
+    }
+
+    /// Asks for another list.
+    #[track_caller]
+    fn another(&mut self) {
+        self.child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+        self.list();
+    }
+
+    /// Ends it; gives what it said about where the lists came from.
+    fn said(self) -> Vec<String> {
+        let output = self.child.wait_with_output().unwrap();
+        let (_, said) = tools::texts(&output);
+        assert!(output.status.success(), "{said}");
+        said.lines().map(str::to_string).collect()
+    }
+}
+
 #[test]
 fn ps_outlives_its_daemon() {
     if !compilers_are_there() || !needs::root_and_fuse() {
         return;
     }
-    let sleeper = zoo::lives::sleeper();
     let built = build("clang");
     for source in sources() {
         let daemon = Daemon::start(source);
-        let mut ps = tools::command(built.path().join("task_diag_ps").to_str().unwrap())
-            .arg("-i")
-            .arg(daemon.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut input = ps.stdin.take().unwrap();
-        let mut output = BufReader::new(ps.stdout.take().unwrap());
-        let mut list = || {
-            let mut text = String::new();
-            while !text.ends_with("\n\n") {
-                assert!(output.read_line(&mut text).unwrap() > 0, "ps ended: {text}");
-            }
-            assert!(lines(&text).contains_key(&sleeper.pid), "{text}");
-        };
-        list();
+        let asked = format!("task_diag_ps: asked {}", daemon.path().display());
+        let again = "task_diag_ps: the daemon behind this file has ended; opening it again";
+        let mut ps = Ps::start(&built, &daemon);
+        ps.list();
         let dead = daemon.kill();
-        input.write_all(b"\n").unwrap();
-        list();
-        let _daemon = dead.start_again(source);
-        input.write_all(b"\n").unwrap();
-        list();
-        drop(input);
-        let (_, said) = tools::texts(&ps.wait_with_output().unwrap());
-        let said: Vec<&str> = said.lines().collect();
-        let [first, again, instead, last] = said[..] else { panic!("{said:#?}") };
-        assert!(first.starts_with("task_diag_ps: asked ") && first == last, "{said:#?}");
-        assert!(again.ends_with("the daemon behind this file has ended; opening it again"), "{said:#?}");
-        assert!(instead.ends_with("reading /proc") && instead.contains("has ended"), "{said:#?}");
+        ps.another();
+        let daemon = dead.start_again(source);
+        ps.another();
+        // And started again between two lists.
+        let _daemon = daemon.kill().start_again(source);
+        ps.another();
+        let said = ps.said();
+        assert_eq!(said.len(), 6, "{said:#?}");
+        assert_eq!([&said[0], &said[3], &said[5]], [&asked; 3]);
+        assert_eq!([&said[1], &said[4]], [again; 2]);
+        assert!(said[2].ends_with("reading /proc") && said[2].contains("has ended"), "{said:#?}");
     }
-}
-
-#[test]
-fn ps_finds_a_daemon_started_again_at_once() {
-    if !compilers_are_there() || !needs::root_and_fuse() {
-        return;
-    }
-    let built = build("gcc");
-    let source = &sources()[0];
-    let daemon = Daemon::start(source);
-    let mut ps = tools::command(built.path().join("task_diag_ps").to_str().unwrap())
-        .arg("-i")
-        .arg(daemon.path())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut output = BufReader::new(ps.stdout.take().unwrap());
-    let mut text = String::new();
-    while !text.ends_with("\n\n") {
-        assert!(output.read_line(&mut text).unwrap() > 0, "ps ended: {text}");
-    }
-    let _daemon = daemon.kill().start_again(source);
-    ps.stdin.take().unwrap().write_all(b"\n").unwrap();
-    let mut rest = String::new();
-    std::io::Read::read_to_string(&mut output, &mut rest).unwrap();
-    let (_, said) = tools::texts(&ps.wait_with_output().unwrap());
-    assert_eq!(said.matches("opening it again").count(), 1, "{said}");
-    assert_eq!(said.matches(": asked ").count(), 2, "{said}");
-    assert!(!said.contains("reading /proc"), "{said}");
-    assert!(lines(&rest).contains_key(&std::process::id()));
 }
 
 /// A file that only looks like the interface is not written to.
