@@ -7,20 +7,12 @@ use common::answers::{self, Numbers};
 use common::daemon::Daemon;
 use common::needs;
 use common::sources::{Source, sources};
-use common::tools::{self, command, succeeds};
+use common::tools::{self, command, python_check, succeeds};
 use common::zoo::{self, Animal};
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use task_diag::protocol::Messages;
 use tempfile::TempDir;
-
-/// A check by an interpreter.
-fn check(python: &str, name: &str) -> Command {
-    let mut command = command(python);
-    command.env("PYTHONPATH", "examples/python").env("PYTHONDONTWRITEBYTECODE", "1");
-    command.args(["-X", "utf8", "tests/python/check_client.py", name]);
-    command
-}
 
 fn python_is_there() -> bool {
     tools::are_there(&["python3"])
@@ -53,7 +45,7 @@ fn fields_are_those_of_psutil() {
     let zoo = zoo::all();
     for source in sources() {
         let daemon = Daemon::start(source);
-        succeeds(check(python, "psutil").args(zoo_arguments(&daemon, source, &zoo)));
+        succeeds(python_check(python, "psutil").args(zoo_arguments(&daemon, source, &zoo)));
     }
 }
 
@@ -65,7 +57,7 @@ fn fields_are_those_of_proc() {
     let zoo = zoo::all();
     for source in sources() {
         let daemon = Daemon::start(source);
-        succeeds(check("python3", "proc").args(zoo_arguments(&daemon, source, &zoo)));
+        succeeds(python_check("python3", "proc").args(zoo_arguments(&daemon, source, &zoo)));
     }
 }
 
@@ -77,8 +69,8 @@ fn every_way_to_ask() {
     for source in sources() {
         let daemon = Daemon::start(source);
         let animal = zoo::lives::sleeper();
-        succeeds(check("python3", "ways").arg(daemon.path()).arg(std::process::id().to_string()));
-        succeeds(check("python3", "hidden").arg(daemon.path()).arg(animal.pid.to_string()));
+        succeeds(python_check("python3", "ways").arg(daemon.path()).arg(std::process::id().to_string()));
+        succeeds(python_check("python3", "hidden").arg(daemon.path()).arg(animal.pid.to_string()));
         let mut table = command("python3");
         let (out, _) = succeeds(table.args(["examples/python/task_diag.py", "-n", "3"]).arg(daemon.path()));
         assert_eq!(out.lines().count(), 4, "{out}");
@@ -92,7 +84,7 @@ fn restarted_daemon_is_found() {
     }
     for source in sources() {
         let daemon = Daemon::start(source);
-        let mut client = check("python3", "restart")
+        let mut client = python_check("python3", "restart")
             .arg(daemon.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -130,7 +122,7 @@ fn absence_has_its_reason() {
     let ordinary = place.path().join("ordinary");
     std::fs::write(&ordinary, "text").unwrap();
     let (out, _) =
-        succeeds(check("python3", "absent").arg("/nowhere/task_diag").arg(&ordinary).arg("/dev/null"));
+        succeeds(python_check("python3", "absent").arg("/nowhere/task_diag").arg(&ordinary).arg("/dev/null"));
     let wanted = "ENOENT there is no such file: no task-diag service serves here\n\
                   EPROTO the file does not speak the protocol of task_diag\n\
                   EPROTO the file does not speak the protocol of task_diag\n";
@@ -153,7 +145,7 @@ fn garbled_answers_are_refused() {
     for (n, answer) in all.iter().enumerate() {
         std::fs::write(place.path().join(n.to_string()), answer).unwrap();
     }
-    let (out, _) = succeeds(check("python3", "answers").arg(place.path()).arg(all.len().to_string()));
+    let (out, _) = succeeds(python_check("python3", "answers").arg(place.path()).arg(all.len().to_string()));
     assert_eq!(out.lines().count(), all.len());
     for (n, (found, answer)) in out.lines().zip(&all).enumerate() {
         let messages = || Messages::new(answer).flatten();

@@ -39,6 +39,14 @@ pub fn texts(output: &Output) -> (String, String) {
     (text(&output.stdout), text(&output.stderr))
 }
 
+/// A function of `tests/python/check_client.py`, to be given its arguments.
+pub fn python_check(python: &str, name: &str) -> Command {
+    let mut command = command(python);
+    command.env("PYTHONPATH", "examples/python").env("PYTHONDONTWRITEBYTECODE", "1");
+    command.args(["-X", "utf8", "tests/python/check_client.py", name]);
+    command
+}
+
 /// Builds the examples in C below `place`, with every warning an error and with the sanitizers of the compiler.
 #[track_caller]
 pub fn build_c_examples(compiler: &str, place: &Path) {

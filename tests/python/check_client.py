@@ -198,6 +198,18 @@ def hidden(path, pid):
     assert int(pid) not in [task.pid for task in service.all()]
 
 
+def hung(path, pid):
+    """What could not be read in time is `ad_value`, and no error."""
+    service = task_diag.TaskDiag(path)
+    infos = {process.pid: process.info for process in service.process_iter(['name', 'cmdline'], ad_value='late')}
+    task = service.one(int(pid), task_diag.BASE | task_diag.CMDLINE | task_diag.MISSING)
+    missing = bool((task.missing or 0) & task_diag.CMDLINE)
+    info = infos[int(pid)]
+    assert missing == (task.cmdline is None) == (info['cmdline'] == 'late'), (task, info)
+    assert info['name'].startswith(task.base.comm)
+    print('late' if missing else 'in time')
+
+
 def restart(path):
     """Asks; and asks again for each line that comes."""
     service = task_diag.TaskDiag(path, patience=0.3)
