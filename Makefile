@@ -15,7 +15,9 @@ DESTDIR ?=
 BINDIR  ?= $(PREFIX)/bin
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 DOCDIR  ?= $(PREFIX)/share/doc/task-diag
-DOCS    := README.md CHANGELOG.md SECURITY.md LICENSE-MIT LICENSE-APACHE
+DOCS    := README.md CHANGELOG.md SECURITY.md LICENSE-MIT LICENSE-APACHE docs/protocol.md
+INCLUDEDIR   ?= $(PREFIX)/include
+PKGCONFIGDIR ?= $(PREFIX)/share/pkgconfig
 
 CARGO       ?= cargo
 CARGO_FLAGS ?= --locked
@@ -24,15 +26,24 @@ TEST_FLAGS  ?=
 TEST_ARGS   ?=
 TARGET      := $(or $(CARGO_TARGET_DIR),target)
 BINARY      := $(TARGET)/release/task-diag
+VERSION     := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+
+# The examples in C, and where they are built.
+CC         ?= cc
+CFLAGS     ?= -O2 -g -Wall -Wextra
+EXAMPLES   ?= $(TARGET)/c
+C_EXAMPLES := $(addprefix $(EXAMPLES)/,task_diag_ps task_diag_decode)
 
 # fuse3 holds fusermount3, with which ordinary users mount. The rest compiles and links: Rust itself wants gcc,
 # eBPF programs want clang and what libbpf needs.
 DEPS       := fuse3 gcc libc6-dev make pkg-config clang libelf-dev zlib1g-dev
+# Tests also compile C with every compiler's sanitizers, and compare the client in Python with psutil.
+TEST_DEPS  := libclang-rt-dev python3 python3-psutil
 EXTRA_DEPS ?=
 # make SKIP_DEPS=1 ... leaves system packages alone.
 SKIP_DEPS  ?=
 
-.PHONY: help deps rust build run test lint install uninstall clean
+.PHONY: help deps test-deps rust build run test examples lint install uninstall clean
 
 help: ## Show this list
 	@echo "make TARGET, where TARGET is one of"
@@ -71,6 +82,9 @@ deps: ## Install the system packages that are missing (Debian and its kin; elsew
 		echo "deps: apt-get failed, see above (SKIP_DEPS=1 goes on without)" >&2
 		exit 1
 	fi
+
+test-deps:
+	@$(MAKE) --no-print-directory deps EXTRA_DEPS="$(EXTRA_DEPS) $(TEST_DEPS)"
 
 rust:
 	@if ! command -v $(CARGO) >/dev/null; then
@@ -165,8 +179,14 @@ run: build ## Mount in a temporary directory, dump every process through it, mea
 		exit 1
 	fi
 
-test: deps rust ## Run every test, those in the documentation too
+test: test-deps rust ## Run every test, those in the documentation too
 	@$(CARGO) test $(CARGO_FLAGS) $(TEST_FLAGS) -- $(TEST_ARGS)
+
+examples: $(C_EXAMPLES) ## Build the examples in C
+
+$(EXAMPLES)/%: examples/c/%.c include/task_diag.h
+	@mkdir -p "$(@D)"
+	$(CC) -std=c99 $(CFLAGS) $(LDFLAGS) -Iinclude -o "$@" "$<"
 
 lint: rust ## Check the form of the code, and clippy's warnings
 	@$(CARGO) fmt --all --check
@@ -176,25 +196,31 @@ lint: rust ## Check the form of the code, and clippy's warnings
 $(BINARY):
 	@$(MAKE) build
 
-install: $(BINARY) ## Install binary, systemd unit and documents below DESTDIR and PREFIX
+install: $(BINARY) ## Install binary, C header, systemd unit and documents below DESTDIR and PREFIX
 	@install -D -m 755 "$(BINARY)" "$(DESTDIR)$(BINDIR)/task-diag"
-	install -d "$(DESTDIR)$(UNITDIR)" "$(DESTDIR)$(DOCDIR)"
+	install -d "$(DESTDIR)$(UNITDIR)" "$(DESTDIR)$(DOCDIR)" "$(DESTDIR)$(INCLUDEDIR)" "$(DESTDIR)$(PKGCONFIGDIR)"
+	install -m 644 include/task_diag.h "$(DESTDIR)$(INCLUDEDIR)/"
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' -e 's|@VERSION@|$(VERSION)|' \
+		include/task_diag.pc.in >"$(DESTDIR)$(PKGCONFIGDIR)/task_diag.pc"
+	chmod 644 "$(DESTDIR)$(PKGCONFIGDIR)/task_diag.pc"
 	sed -e 's|/usr/local/bin/|$(BINDIR)/|g' -e 's|/usr/local/share/doc/task-diag|$(DOCDIR)|g' \
 		systemd/task-diag.service >"$(DESTDIR)$(UNITDIR)/task-diag.service"
 	chmod 644 "$(DESTDIR)$(UNITDIR)/task-diag.service"
 	install -m 644 $(DOCS) "$(DESTDIR)$(DOCDIR)/"
-	echo "installed: $(DESTDIR)$(BINDIR)/task-diag $(DESTDIR)$(UNITDIR)/task-diag.service $(DESTDIR)$(DOCDIR)/"
+	echo "installed: $(DESTDIR)$(BINDIR)/task-diag $(DESTDIR)$(UNITDIR)/task-diag.service $(DESTDIR)$(DOCDIR)/" \
+		"$(DESTDIR)$(INCLUDEDIR)/task_diag.h $(DESTDIR)$(PKGCONFIGDIR)/task_diag.pc"
 	[ -n "$(DESTDIR)" ] || echo "to start it: systemctl daemon-reload && systemctl enable --now task-diag"
 
 uninstall: ## Remove what install put there, with the same DESTDIR and PREFIX
 	@rm -f "$(DESTDIR)$(BINDIR)/task-diag" "$(DESTDIR)$(UNITDIR)/task-diag.service"
-	rm -f $(addprefix "$(DESTDIR)$(DOCDIR)"/,$(DOCS))
+	rm -f "$(DESTDIR)$(INCLUDEDIR)/task_diag.h" "$(DESTDIR)$(PKGCONFIGDIR)/task_diag.pc"
+	rm -f $(addprefix "$(DESTDIR)$(DOCDIR)"/,$(notdir $(DOCS)))
 	# Directories go if nothing else is in them; below DESTDIR up to its top, on the machine itself only our own.
 	drop() { [ ! -d "$$1" ] || rmdir "$${@:2}" --ignore-fail-on-non-empty "$$1"; }
 	if [ -n "$(DESTDIR)" ]; then
 		[ -d "$(DESTDIR)" ] || exit 0
 		cd "$(DESTDIR)"
-		for dir in ".$(BINDIR)" ".$(UNITDIR)" ".$(DOCDIR)"; do
+		for dir in ".$(BINDIR)" ".$(UNITDIR)" ".$(DOCDIR)" ".$(INCLUDEDIR)" ".$(PKGCONFIGDIR)"; do
 			drop "$${dir#./}" -p
 		done
 	else

@@ -7,7 +7,7 @@ use common::handle::{Handle, one, request};
 use common::hung::Hung;
 use common::sources::sources;
 use common::zoo::{Animal, lives, names};
-use common::{needs, wait};
+use common::{needs, tools, wait};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use task_diag::client::OwnedTask;
 use task_diag::protocol::{DumpStrategy, Groups};
@@ -142,5 +142,21 @@ fn several_hung_processes() {
         wait::until("all are whole again", || {
             hung.iter().all(|hung| is_whole(&file.dump(&one(hung.pid(), ASKED)).unwrap()[0]))
         });
+    }
+}
+
+/// The client in Python says what is missing by the value that stands for it.
+#[test]
+fn python_is_told() {
+    if !tools::are_there(&["python3"]) || !needs::root_and_fuse() {
+        return;
+    }
+    for source in sources() {
+        let daemon = Daemon::start_with(source, IMPATIENT);
+        let hung = Hung::new();
+        let mut check = tools::python_check("python3", "hung");
+        let (said, _) = tools::succeeds(check.arg(daemon.path()).arg(hung.pid().to_string()));
+        // Not every source needs the lock.
+        assert!(said == "late\n" || source.name != "procfs", "{said}");
     }
 }

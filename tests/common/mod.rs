@@ -6,6 +6,7 @@
 //! - [`handle`] one open file, through plain system calls; [`wire`] the answer's bytes, checked one by one
 //! - [`hung`] a process whose memory cannot be read
 //! - [`child`] forked processes that die with their test; [`zoo`] such processes in every known shape
+//! - [`tools`] compilers, make and Python; [`answers`] answers as files, whole and garbled
 //! - [`doors`] every way to get at the bytes of an open file
 //! - [`identity`] threads with credentials of their own: readers
 //! - [`proc`] the files of /proc; [`expect`] what an answer must say, according to them
@@ -13,6 +14,7 @@
 // Every test program compiles this module for itself, and uses a part of it.
 #![allow(dead_code)]
 
+pub mod answers;
 pub mod child;
 pub mod daemon;
 pub mod doors;
@@ -23,6 +25,7 @@ pub mod identity;
 pub mod needs;
 pub mod proc;
 pub mod sources;
+pub mod tools;
 pub mod wait;
 pub mod wire;
 pub mod zoo;
