@@ -41,8 +41,8 @@ struct {
 #define PRESENT (1ull << 0)
 #define USER (1ull << 2)
 #define HUGE (1ull << 7)
-/* Not plain cached memory (PWT, PCD, PAT), _PAGE_SPECIAL, _PAGE_DEVMAP. */
-#define PECULIAR (1ull << 3 | 1ull << 4 | 1ull << 7 | 1ull << 9 | 1ull << 58)
+/* Not plain cached memory (PWT, PCD, PAT), _PAGE_SPECIAL. */
+#define PECULIAR (1ull << 3 | 1ull << 4 | 1ull << 7 | 1ull << 9)
 #define ACCESSED_DIRTY (1ull << 5 | 1ull << 6)
 
 /* The place of the entry for `address` in the table that an entry leads to; 0 for none. */
@@ -71,12 +71,12 @@ static u64 page_of(u64 entry) {
 
 /* Does /proc/PID/cmdline read these bytes? It reads mappings that are anonymous and readable. */
 GLOBAL u32 is_anonymous(u64 memory, u64 start, u64 end) {
-    enum { VM_READ = 1, VM_PFNMAP = 0x400, VM_IO = 0x4000 };
+    enum { VM_READ = 1, VM_PFNMAP = 0x400, VM_IO = 0x4000, VM_MIXEDMAP = 0x10000000 };
     u64 address = mapping_at(memory, start);
     if (!address) return 0;
     struct vm_area_struct *area = at(struct vm_area_struct, address);
     return area->vm_start <= start && area->vm_end >= end && !address_in(area, vm_ops) &&
-           (area->vm_flags & (VM_READ | VM_PFNMAP | VM_IO)) == VM_READ;
+           (area->vm_flags & (VM_READ | VM_PFNMAP | VM_IO | VM_MIXEDMAP)) == VM_READ;
 }
 
 /* Copies bytes of one page of a memory to slot->bytes[to]; 0 if that went well. */

@@ -119,11 +119,12 @@ impl Source for BpfSource {
 
     fn start(&self, reader: &Reader, selection: Selection) -> Result<Box<dyn Walk>, SourceError> {
         let pid = selection.pid;
-        let few = !matches!(selection.strategy, DumpStrategy::All | DumpStrategy::AllThreads);
+        let varying = Groups::VMA | Groups::CMDLINE | Groups::STATM;
+        let faster = selection.strategy == DumpStrategy::All && !selection.groups.intersects(varying);
         let foreign = reader.pid_ns.is_some() || reader.id_maps.is_some();
-        if self.programs.iterates() && (foreign || few && reader.sees_everything()) {
-            // The kernel would walk by all other tasks, and by the daemon's numbers. (Of others' eyes /proc does not know
-            // all that they may see.)
+        if self.programs.iterates() && (foreign || !faster && reader.sees_everything()) {
+            // The iterator goes by all tasks, never back to one that did not fit, and by the daemon's numbers. (Of readers who do not see everything /proc
+            // cannot know all that they do see.)
             return self.procfs.start(reader, selection);
         }
         let mut listed = VecDeque::new();
