@@ -13,6 +13,7 @@
 
 /* Beside each slot: the tasks under work, as addresses. Not for user space. */
 #define BATCH 64
+#define FEW 4 /* Tasks whose cache misses cost less than looking for them. */
 struct batch {
     u64 pids[BATCH]; /* a leaf of the tree */
     u64 tasks[BATCH], signals[BATCH], credentials[BATCH], memories[BATCH], counters[BATCH];
@@ -220,7 +221,7 @@ static void processes(struct request *request, struct view *view, struct slot *s
             bpf_probe_read_kernel(batch->pids, sizeof(batch->pids), (void *)leaf);
             if (batch->pids[id & 63] == RETRY) continue; /* the tree was just being rebuilt */
             u32 base = id & ~63, found = leaders_of(batch, id & 63), i;
-            warm(batch, view, found);
+            if (found > FEW) warm(batch, view, found);
             id = base + 64;
             bpf_for(i, 0, found) {
                 u32 number = base + batch->numbers[i & 63], before = count;
@@ -264,7 +265,7 @@ static void tasks(struct request *request, struct view *view, struct slot *slot,
             u32 place = done + i;
             batch->tasks[i & 63] = place < count && place < IDS ? find(view->pid_ns, slot->ids[place]) : 0;
         }
-        warm(batch, view, BATCH);
+        if (count > FEW) warm(batch, view, BATCH);
         bpf_for(i, 0, BATCH) {
             u32 place = done + i;
             if (place >= count || place >= RECORDS) break;
