@@ -4,6 +4,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 use std::sync::Arc;
 use task_diag::access::{CallerError, Reader};
+use task_diag::counters::Counters;
 use task_diag::engine::Transaction;
 use task_diag::protocol::{Attribute, Groups, Messages, Request};
 use task_diag::source::{Anchor, Budget, Gathered, Selection, Source, SourceError, Visit, Walk};
@@ -13,7 +14,7 @@ const TASKS: usize = 2_000;
 const BUFFER: usize = 1024 * 1024;
 
 /// Records that stand in memory already.
-struct Prepared(Arc<Vec<TaskRecord>>, Arc<Budget>);
+struct Prepared(Arc<Vec<TaskRecord>>, Arc<Budget>, Arc<Counters>);
 
 struct PreparedWalk {
     records: Arc<Vec<TaskRecord>>,
@@ -24,6 +25,10 @@ struct PreparedWalk {
 impl Source for Prepared {
     fn budget(&self) -> &Arc<Budget> {
         &self.1
+    }
+
+    fn counters(&self) -> &Arc<Counters> {
+        &self.2
     }
 
     fn name(&self) -> &'static str {
@@ -82,7 +87,7 @@ fn transaction() -> Transaction {
         record
     };
     let records = Arc::new((1..=TASKS as u32).map(record).collect());
-    Transaction::new(Arc::new(Prepared(records, Arc::new(Budget::new(0, 0)))))
+    Transaction::new(Arc::new(Prepared(records, Arc::new(Budget::new(0, 0)), Arc::default())))
 }
 
 fn dump(transaction: &Transaction, groups: Groups, buffer: &mut [u8]) -> usize {

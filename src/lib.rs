@@ -24,6 +24,7 @@
 
 pub mod access;
 pub mod client;
+pub mod counters;
 pub mod engine;
 pub mod fs;
 pub mod proc_files;

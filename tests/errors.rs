@@ -6,10 +6,10 @@ mod common;
 use common::daemon::Daemon;
 use common::handle::{Handle, one, request};
 use common::identity::Identity;
-use common::needs;
 use common::sources::sources;
 use common::wire;
-use common::zoo::{Animal, lives, users};
+use common::zoo::{Animal, lives, memory, users};
+use common::{needs, wait};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use std::os::unix::fs::PermissionsExt;
@@ -333,7 +333,7 @@ fn both_names_and_no_other() {
         let entries = std::fs::read_dir(daemon.dir()).unwrap();
         let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         names.sort_unstable();
-        assert_eq!(names, ["info", "task-diag", "task_diag"]);
+        assert_eq!(names, ["info", "metrics", "task-diag", "task_diag"]);
         let other = daemon.dir().join("other");
         assert_eq!(Handle::open_with(&other, OFlag::O_RDWR).unwrap_err(), Errno::ENOENT);
         // Nothing can be made, taken away or changed.
@@ -374,4 +374,89 @@ fn info_is_text_for_everyone() {
         assert!(!matches!(write(), Ok(Ok(_))));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
     });
+}
+
+#[test]
+fn too_many_files() {
+    if !needs::root_and_fuse() {
+        return;
+    }
+    for source in sources() {
+        let daemon = Daemon::start_with(source, &["--files", "6", "--files-per-user", "4"]);
+        let open = || std::fs::OpenOptions::new().read(true).write(true).open(daemon.path());
+        let errno = |result: std::io::Result<std::fs::File>| result.unwrap_err().raw_os_error().unwrap();
+        let mut roots: Vec<_> = (0..4).map(|_| open().unwrap()).collect();
+        assert_eq!(errno(open()), libc::EMFILE, "root has its share");
+        let alice = Identity::user("alice", users::ALICE);
+        let hers = alice.run(|| [open().unwrap(), open().unwrap()]);
+        let bob = Identity::user("bob", users::BOB);
+        assert_eq!(errno(bob.run(open)), libc::ENFILE, "nobody gets any more");
+        drop(roots.pop());
+        wait::until("the place is free again", || bob.run(open).is_ok());
+        drop(hers);
+        assert!(daemon.log().contains("too many files open"), "{}", daemon.log());
+    }
+}
+
+#[test]
+fn too_much_half_read() {
+    if !needs::root_and_fuse() {
+        return;
+    }
+    let large = memory::many_mappings();
+    let (pid, groups) = (large.pid, Groups::BASE | Groups::VMA);
+    for source in sources() {
+        let daemon = Daemon::start_with(source, &["--parked-per-user", "1"]);
+        let mut files = Vec::new();
+        let refused = loop {
+            let file = Handle::open(daemon.path());
+            file.request(&one(pid, groups));
+            match file.read(4096) {
+                Ok(bytes) => assert!(!bytes.is_empty()),
+                Err(e) => break e,
+            }
+            files.push(file);
+            assert!(files.len() < 2000, "no bound");
+        };
+        assert_eq!(refused, Errno::ENOMEM);
+        assert!(!files.is_empty());
+        // What fits is answered as ever.
+        assert_eq!(Handle::open(daemon.path()).dump(&one(pid, Groups::BASE)).unwrap().len(), 1);
+        drop(files);
+        wait::until("what was kept is given up", || {
+            let file = Handle::open(daemon.path());
+            file.request(&one(pid, groups));
+            file.read(4096).is_ok()
+        });
+    }
+}
+
+#[test]
+fn metrics_are_for_root() {
+    if !needs::root_and_fuse() {
+        return;
+    }
+    let hidden = users::roots_hidden();
+    for source in sources() {
+        let daemon = Daemon::start(source);
+        let alice = Identity::user("alice", users::ALICE);
+        let path = daemon.dir().join("metrics");
+        let sum = |name: &str| {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let line = text.lines().find(|line| line.starts_with(&format!("task_diag_{name} "))).unwrap();
+            line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()
+        };
+        assert_eq!((sum("requests_total"), sum("tasks_shown_total"), sum("open_files")), (0, 0, 0));
+        let seen = alice.run(|| {
+            assert_eq!(std::fs::read(&path).unwrap_err().raw_os_error(), Some(libc::EACCES));
+            let file = Handle::open(daemon.path());
+            assert_eq!(file.dump(&one(hidden.pid, Groups::BASE)).unwrap().len(), 0);
+            assert!(file.dump(&one(u32::MAX / 2, Groups::BASE)).is_err());
+            file.dump(&request(DumpStrategy::All, 0, Groups::BASE)).unwrap().len()
+        });
+        assert_eq!((sum("requests_total"), sum("no_such_task_total")), (3, 1));
+        assert_eq!(sum("tasks_shown_total"), seen as u64);
+        assert!(sum("tasks_hidden_total") >= 2 && sum("bytes_total") > 0 && sum("nanoseconds_total") > 0);
+        wait::until("the file is closed", || sum("open_files") == 0);
+    }
 }

@@ -153,7 +153,7 @@ fn an_end_is_quiet() {
         return;
     }
     let place = tempfile::tempdir().unwrap();
-    let mut daemon = Daemon::start_at(place, program().env("RUST_LOG", "info,fuser=warn"));
+    let mut daemon = Daemon::start_at(place, program().env("RUST_LOG", "info,fuser=warn,fuser::reply=off"));
     Handle::open(daemon.path()).answers(std::process::id());
     assert_eq!(daemon.end_by(Signal::SIGTERM).code(), Some(0));
     let log = daemon.log();

@@ -93,6 +93,12 @@ struct LimitOptions {
     /// MiB kept for dumps half read by one user
     #[arg(long, default_value_t = 64, value_name = "MIB")]
     parked_per_user: usize,
+    /// Files that may be open at once
+    #[arg(long, default_value_t = 65536, value_name = "COUNT")]
+    files: usize,
+    /// Files that one user may have open at once
+    #[arg(long, default_value_t = 16384, value_name = "COUNT")]
+    files_per_user: usize,
 }
 
 impl LimitOptions {
@@ -104,6 +110,8 @@ impl LimitOptions {
             },
             parked: self.parked.saturating_mul(1 << 20),
             parked_per_user: self.parked_per_user.saturating_mul(1 << 20),
+            files: self.files,
+            files_per_user: self.files_per_user,
         }
     }
 }

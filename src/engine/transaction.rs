@@ -2,11 +2,13 @@
 
 use super::packer::{Packed, Progress, pack, pack_bare};
 use crate::access::{CallerError, Reader};
+use crate::counters::Counters;
 use crate::protocol::{Groups, Request, RequestError};
 use crate::source::{Anchor, Budget, Gathered, Selection, Share, Source, SourceError, Visit, Walk};
 use crate::task::TaskRecord;
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use thiserror::Error;
 
 /// Why a `read` or a `write` fails.
@@ -54,7 +56,7 @@ pub struct Transaction {
     /// Held for moments only, so that a write never waits for a read.
     phase: Mutex<Phase>,
     /// Held while a buffer is filled: reads of one file come one after the other.
-    dump: Mutex<Option<Dump>>,
+    dump: Mutex<Option<Box<Dump>>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -76,14 +78,18 @@ impl Transaction {
     /// # Errors
     /// `EBUSY` before all else while an earlier request is unread, `EINVAL` for less than a netlink header.
     pub fn write(&self, data: &[u8]) -> Result<usize, EngineError> {
+        let counters = self.source.counters();
         let mut phase = self.phase.lock();
         if !matches!(*phase, Phase::Idle) {
+            counters.busy.count();
             return Err(EngineError::Busy);
         }
         let request = Request::parse(data);
         if let Err(e @ RequestError::NoHeader { .. }) = request {
+            counters.invalid.count();
             return Err(e.into());
         }
+        counters.requests.count();
         *phase = Phase::Requested(request);
         Ok(data.len())
     }
@@ -104,7 +110,9 @@ impl Transaction {
             Phase::Requested(request) => Some(request),
             Phase::Reading => None,
         };
+        let begin = Instant::now();
         let outcome = self.fill(&mut dump, requested, reader, buf);
+        self.count(&outcome, begin.elapsed());
         match outcome {
             Ok(n) if n > 0 => *self.phase.lock() = Phase::Reading,
             Err(EngineError::BufferTooSmall) => *self.phase.lock() = Phase::Reading,
@@ -116,6 +124,25 @@ impl Transaction {
         outcome
     }
 
+    fn count(&self, outcome: &Result<usize, EngineError>, took: Duration) {
+        let counters = self.source.counters();
+        counters.reads.count();
+        counters.nanoseconds.add(took.as_nanos() as u64);
+        let refused = match outcome {
+            Ok(n) => return counters.bytes.add(*n as u64),
+            Err(e) => match e.to_errno() {
+                libc::EINVAL => &counters.invalid,
+                libc::EBUSY => &counters.busy,
+                libc::EACCES => &counters.unknown_readers,
+                libc::ESRCH => &counters.no_such_task,
+                libc::EMSGSIZE => &counters.too_small_buffers,
+                libc::ENOMEM => &counters.over_budget,
+                _ => &counters.failures,
+            },
+        };
+        refused.count();
+    }
+
     /// Drops the request, if there is one: for a read that could not be brought to an end.
     pub fn give_up(&self) {
         *self.dump.lock() = None;
@@ -124,19 +151,19 @@ impl Transaction {
 
     fn fill(
         &self,
-        dump: &mut Option<Dump>,
+        dump: &mut Option<Box<Dump>>,
         requested: Option<Result<Request, RequestError>>,
         reader: impl FnOnce() -> Result<Reader, CallerError>,
         buf: &mut [u8],
     ) -> Result<usize, EngineError> {
         let request = requested.transpose()?;
         // At the end there is nothing left to judge.
-        if dump.as_ref().is_some_and(Dump::is_finished) {
+        if dump.as_ref().is_some_and(|dump| dump.is_finished()) {
             return Ok(0);
         }
         let reader = reader()?;
         if let Some(request) = request {
-            *dump = Some(Dump::start(&*self.source, &reader, request)?);
+            *dump = Some(Box::new(Dump::start(&*self.source, &reader, request)?));
         }
         match dump {
             Some(dump) => dump.fill(&reader, buf),
@@ -152,6 +179,7 @@ struct Dump {
     walk: Box<dyn Walk>,
     half_sent: Option<HalfSent>,
     budget: Arc<Budget>,
+    counters: Arc<Counters>,
 }
 
 /// A task larger than a buffer, with what of it is still to be sent.
@@ -170,7 +198,14 @@ impl Dump {
     fn start(source: &dyn Source, reader: &Reader, request: Request) -> Result<Dump, SourceError> {
         let Request { seq, groups, strategy, pid } = request;
         let walk = source.start(reader, Selection { strategy, pid, groups })?;
-        Ok(Dump { seq, groups, walk, half_sent: None, budget: source.budget().clone() })
+        Ok(Dump {
+            seq,
+            groups,
+            walk,
+            half_sent: None,
+            budget: source.budget().clone(),
+            counters: source.counters().clone(),
+        })
     }
 
     fn is_finished(&self) -> bool {
@@ -186,11 +221,13 @@ impl Dump {
                 Packed::NoRoom => return Err(EngineError::BufferTooSmall),
             }
         }
-        let Dump { seq, groups, walk, half_sent, budget } = self;
+        let Dump { seq, groups, walk, half_sent, budget, counters } = self;
         let mut failed = None;
+        let (mut shown, mut late) = (0, 0);
         let room = buf.len() - used;
-        walk.next(reader, room, &mut |task| {
+        let outcome = walk.next(reader, room, &mut |task| {
             let mut progress = Progress::default();
+            late += u64::from(!task.missing.is_empty());
             let missing =
                 task.missing & if groups.contains(Groups::MISSING) { Groups::all() } else { Groups::empty() };
             let mut groups = task.groups;
@@ -198,6 +235,7 @@ impl Dump {
             let task = Gathered { groups, missing, ..*task };
             match pack_for(reader, &mut buf[used..], *seq, &task, &mut progress) {
                 Packed::Whole(n) => {
+                    shown += 1;
                     used += n;
                     Visit::Taken
                 }
@@ -208,6 +246,7 @@ impl Dump {
                         failed = Some(EngineError::OverBudget(reader.fsuid));
                         return Visit::Full;
                     }
+                    shown += 1;
                     used = n;
                     Visit::Last
                 }
@@ -217,7 +256,10 @@ impl Dump {
                 }
                 Packed::Part(_) | Packed::NoRoom => Visit::Full,
             }
-        })?;
+        });
+        counters.tasks_shown.add(shown);
+        counters.deadlines_missed.add(late);
+        outcome?;
         failed.map_or(Ok(used), Err)
     }
 

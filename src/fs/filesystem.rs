@@ -2,6 +2,7 @@
 
 use super::handles::{Handles, WaitingRead};
 use super::info::Info;
+use super::seldom::Seldom;
 use crate::access::Reader;
 use crate::engine::EngineError;
 use crate::source::Source;
@@ -12,6 +13,7 @@ use fuser::{
 };
 use std::cell::RefCell;
 use std::ffi::OsStr;
+use std::fmt::Write;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -19,6 +21,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 const INFO: u64 = 2;
+/// What the server has done: for root alone, for it tells of what was hidden.
+const METRICS: u64 = 3;
 /// Every lookup of the interface gets a node of its own from here up: two open files never share a page cache,
 /// so nothing that one of them read can show up in the other.
 const FIRST_TASK_DIAG: u64 = 16;
@@ -35,6 +39,8 @@ pub struct TaskDiagFs {
     source: Arc<dyn Source>,
     info: Info,
     handles: Handles,
+    seldom_opened: Seldom,
+    seldom_kept: Seldom,
     next_node: AtomicU64,
     began: SystemTime,
     uid: u32,
@@ -48,9 +54,11 @@ impl TaskDiagFs {
     /// Serves what `source` gives.
     pub fn new(source: Arc<dyn Source>, info: Info) -> TaskDiagFs {
         TaskDiagFs {
+            handles: Handles::new(info.limits.files, info.limits.files_per_user),
             source,
             info,
-            handles: Handles::default(),
+            seldom_opened: Seldom::default(),
+            seldom_kept: Seldom::default(),
             next_node: AtomicU64::new(FIRST_TASK_DIAG),
             began: SystemTime::now(),
             uid: nix::unistd::geteuid().as_raw(),
@@ -75,6 +83,7 @@ impl TaskDiagFs {
         let (kind, perm, gid, size) = match node {
             1 => (FileType::Directory, 0o755, self.gid, 0),
             INFO => (FileType::RegularFile, 0o444, self.gid, self.info.text().len() as u64),
+            METRICS => (FileType::RegularFile, 0o400, self.gid, 0),
             // The size is always 0, which keeps page-cache readers from even asking.
             _ => (FileType::RegularFile, self.mode, self.group, 0),
         };
@@ -97,6 +106,20 @@ impl TaskDiagFs {
         }
     }
 
+    fn metrics(&self) -> String {
+        let mut text = self.source.counters().exposition();
+        for (name, help, value) in [
+            ("parked_bytes", "Bytes kept for dumps half read.", self.source.budget().taken()),
+            ("open_files", "Files that are open.", self.handles.count()),
+        ] {
+            let _ = writeln!(
+                text,
+                "# HELP task_diag_{name} {help}\n# TYPE task_diag_{name} gauge\ntask_diag_{name} {value}"
+            );
+        }
+        text
+    }
+
     fn answer(&self, transaction: &crate::engine::Transaction, read: WaitingRead) {
         let WaitingRead { tid, fsuid, fsgid, size, reply } = read;
         let visibility = self.info.visibility;
@@ -109,11 +132,15 @@ impl TaskDiagFs {
             match catch_unwind(AssertUnwindSafe(|| transaction.read(reader, &mut buffer[..size]))) {
                 Ok(Ok(n)) => reply.data(&buffer[..n]),
                 Ok(Err(e)) => {
-                    log::debug!("thread {tid}: {e}");
+                    match e.to_errno() {
+                        libc::ENOMEM => self.seldom_kept.warn(&e),
+                        _ => log::debug!("thread {tid}: {e}"),
+                    }
                     reply.error(errno(&e));
                 }
                 Err(_) => {
                     log::error!("answering thread {tid} failed; this is a bug");
+                    self.source.counters().failures.count();
                     transaction.give_up();
                     reply.error(Errno::EIO);
                 }
@@ -138,6 +165,7 @@ impl Filesystem for TaskDiagFs {
         let node = match (parent.0, name.as_encoded_bytes()) {
             (1, b"task_diag" | b"task-diag") => self.next_node.fetch_add(1, Ordering::Relaxed),
             (1, b"info") => INFO,
+            (1, b"metrics") => METRICS,
             _ => return reply.error(Errno::ENOENT),
         };
         reply.entry(&NO_CACHE, &self.attr(node), Generation(0));
@@ -172,13 +200,22 @@ impl Filesystem for TaskDiagFs {
         }
     }
 
-    fn open(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+    fn open(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         let mut flags = FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_NOFLUSH;
         let handle = match ino.0 {
             INFO => u64::MAX,
+            METRICS if req.uid() != self.uid => return reply.error(Errno::EACCES),
+            METRICS => u64::MAX,
             _ => {
                 flags |= FopenFlags::FOPEN_PARALLEL_DIRECT_WRITES;
-                self.handles.open(self.source.clone())
+                match self.handles.open(req.uid(), self.source.clone()) {
+                    Ok(number) => number,
+                    Err(e) => {
+                        self.source.counters().too_many_files.count();
+                        self.seldom_opened.warn(e);
+                        return reply.error(Errno::from_i32(e.to_errno()));
+                    }
+                }
             }
         };
         reply.opened(FileHandle(handle), flags);
@@ -195,8 +232,8 @@ impl Filesystem for TaskDiagFs {
         lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        if ino.0 == INFO {
-            let text = self.info.text();
+        if matches!(ino.0, INFO | METRICS) {
+            let text = if ino.0 == INFO { self.info.text() } else { self.metrics() };
             let rest = text.as_bytes().get(offset as usize..).unwrap_or_default();
             return reply.data(&rest[..rest.len().min(size as usize)]);
         }
@@ -262,6 +299,7 @@ impl Filesystem for TaskDiagFs {
             (FIRST_TASK_DIAG, FileType::RegularFile, "task_diag"),
             (FIRST_TASK_DIAG, FileType::RegularFile, "task-diag"),
             (INFO, FileType::RegularFile, "info"),
+            (METRICS, FileType::RegularFile, "metrics"),
         ];
         if ino.0 != 1 {
             return reply.error(Errno::ENOTDIR);

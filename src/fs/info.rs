@@ -42,6 +42,8 @@ impl Info {
         line("deadline_read_ms", &self.limits.deadlines.read.as_millis());
         line("parked_bytes_max", &self.limits.parked);
         line("parked_bytes_max_per_user", &self.limits.parked_per_user);
+        line("files_max", &self.limits.files);
+        line("files_max_per_user", &self.limits.files_per_user);
         line("kernel", &kernel.trim());
         text
     }

@@ -7,6 +7,7 @@ mod info;
 mod mount;
 mod mount_helper;
 mod privileges;
+mod seldom;
 mod server;
 mod supervisor;
 mod syscall_filter;

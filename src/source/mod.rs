@@ -15,6 +15,7 @@ pub use limits::Limits;
 pub use procfs::ProcfsSource;
 
 use crate::access::{CallerError, Reader};
+use crate::counters::Counters;
 use crate::proc_files::TaskDir;
 use crate::protocol::{DumpStrategy, Groups, MESSAGE_LEN};
 use crate::task::TaskRecord;
@@ -28,6 +29,9 @@ pub trait Source: Send + Sync {
 
     /// What dumps half read may hold, of this source and of whoever hands its tasks on.
     fn budget(&self) -> &Arc<Budget>;
+
+    /// What it has done, and whoever hands its tasks on.
+    fn counters(&self) -> &Arc<Counters>;
 
     /// Who the thread `tid` is, which now waits in a read with the filesystem ids `fsuid` and `fsgid`.
     ///
@@ -163,6 +167,9 @@ pub enum SourceError {
         "cannot read the processes: {0}; is /proc mounted, and are there descriptors enough (ulimit -n)?"
     )]
     Unreadable(#[source] nix::Error),
+    /// The list of what is to be read cannot be kept between reads.
+    #[error("user {0} holds too much of dumps half read; end some, or raise --parked-per-user")]
+    OverBudget(u32),
     /// The reading thread is gone, or not where the source can see it.
     #[error("the reading thread is not to be found")]
     ReaderGone,
@@ -177,6 +184,7 @@ impl SourceError {
         match self {
             SourceError::NoSuchTask => libc::ESRCH,
             SourceError::ReaderGone => libc::EACCES,
+            SourceError::OverBudget(_) => libc::ENOMEM,
             SourceError::Unreadable(_) | SourceError::Program(_) => libc::EIO,
         }
     }

@@ -12,6 +12,7 @@ mod walk;
 use super::procfs::ProcfsSource;
 use super::{Budget, Limits, Selection, Source, SourceError, Walk};
 use crate::access::{CallerError, Reader, Sight, sight};
+use crate::counters::Counters;
 use crate::proc_files::ProcRoot;
 use crate::protocol::{DumpStrategy, Groups};
 use crate::task::TaskRecord;
@@ -85,6 +86,10 @@ impl Source for BpfSource {
 
     fn budget(&self) -> &Arc<Budget> {
         &self.procfs.budget
+    }
+
+    fn counters(&self) -> &Arc<Counters> {
+        &self.procfs.counters
     }
 
     fn reader(&self, tid: u32, fsuid: u32, fsgid: u32) -> Result<Reader, CallerError> {

@@ -210,7 +210,10 @@ impl BpfWalk {
                 None => Verdict::Hide,
             };
             let from_files = match verdict {
-                Verdict::Hide => continue,
+                Verdict::Hide => {
+                    self.source.procfs.counters.tasks_hidden.count();
+                    continue;
+                }
                 Verdict::Later => return at,
                 Verdict::Show => None,
                 Verdict::Changed => match self.source.procfs.one(reader, self.selection, record, *left) {

@@ -41,7 +41,7 @@ thread_local! {
 /// Takes one task from its directory; `room` is what the reader's buffer holds.
 ///
 /// # Errors
-/// `ESRCH` and its like where the task went, or the reader may not see it; what says that this process has no
+/// `ESRCH` and its like where the task went, `EPERM` where the reader may not see it; what says that this process has no
 /// descriptors left is for the caller to heed.
 pub(super) fn gather(
     root: &ProcRoot,
@@ -134,7 +134,7 @@ fn gather_with(
     if other_files && !reader.sees_everything() {
         let (_, now) = judged(text, root, reader, &dir)?;
         if sight(reader, &now) < seen {
-            return Err(Errno::ESRCH);
+            return Err(Errno::EPERM);
         }
     }
     // Descriptors are few: only a task that will be sent in pieces needs to be known again.
@@ -159,7 +159,7 @@ fn judged(
         numbers.put_into(&mut record, root, namespace);
     }
     record.facts = facts(root, reader, dir, &status, &record).bits();
-    (sight(reader, &record) != Sight::Nothing).then_some((status, record)).ok_or(Errno::ESRCH)
+    (sight(reader, &record) != Sight::Nothing).then_some((status, record)).ok_or(Errno::EPERM)
 }
 
 fn record_of(status: &Status) -> TaskRecord {

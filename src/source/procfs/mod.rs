@@ -5,8 +5,11 @@ mod numbers;
 
 use super::deadline_pool::{DeadlinePool, Outcome, Work};
 use super::typical_len;
-use super::{Anchor, Budget, Deadlines, Gathered, Limits, Selection, Source, SourceError, Visit, Walk};
+use super::{
+    Anchor, Budget, Deadlines, Gathered, Limits, Selection, Share, Source, SourceError, Visit, Walk,
+};
 use crate::access::{CallerError, Reader, sight};
+use crate::counters::Counters;
 use crate::proc_files::{ProcRoot, Status, TaskDir, decimal, is_absent};
 use crate::protocol::{DumpStrategy, Groups};
 use crate::task::{Facts, TaskRecord};
@@ -28,6 +31,7 @@ pub struct ProcfsSource {
     pub(super) pool: DeadlinePool,
     pub(super) deadlines: Deadlines,
     pub(super) budget: Arc<Budget>,
+    pub(super) counters: Arc<Counters>,
 }
 
 impl ProcfsSource {
@@ -39,6 +43,7 @@ impl ProcfsSource {
             pool: DeadlinePool::new(cores, 64),
             deadlines: limits.deadlines,
             budget: Arc::new(Budget::new(limits.parked, limits.parked_per_user)),
+            counters: Arc::default(),
         }
     }
 
@@ -151,6 +156,7 @@ impl ProcfsSource {
             source: self.clone(),
             selection,
             leaders: Vec::new().into_iter(),
+            _share: None,
             upcoming,
             average: typical_len(selection.groups),
         };
@@ -177,6 +183,10 @@ impl Source for ProcfsSource {
 
     fn budget(&self) -> &Arc<Budget> {
         &self.budget
+    }
+
+    fn counters(&self) -> &Arc<Counters> {
+        &self.counters
     }
 
     fn reader(&self, tid: u32, fsuid: u32, fsgid: u32) -> Result<Reader, CallerError> {
@@ -209,10 +219,13 @@ impl Source for ProcfsSource {
                 }
             }
         }
+        let bytes = size_of_val(&*leaders);
+        let share = self.budget.take(reader.fsuid, bytes).ok_or(SourceError::OverBudget(reader.fsuid))?;
         Ok(Box::new(ProcfsWalk {
             source: self.clone(),
             selection,
             leaders: leaders.into_iter(),
+            _share: Some(share),
             upcoming,
             average: typical_len(selection.groups),
         }))
@@ -234,6 +247,7 @@ struct ProcfsWalk {
     source: ProcfsSource,
     selection: Selection,
     leaders: std::vec::IntoIter<u32>,
+    _share: Option<Share>,
     upcoming: VecDeque<TaskId>,
     /// Bytes that a task has taken on average, so that no more is gathered than a read can hold.
     average: usize,
@@ -264,6 +278,9 @@ impl Walk for ProcfsWalk {
             for task in tasks {
                 if let Err(e @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM)) = task {
                     return Err(SourceError::Unreadable(e));
+                }
+                if matches!(task, Err(Errno::EPERM)) {
+                    self.source.counters.tasks_hidden.count();
                 }
                 if let Ok(task) = task {
                     let task = task.gathered();
