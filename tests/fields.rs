@@ -12,6 +12,7 @@ use common::sources::{Source, sources};
 use common::zoo::{self, Animal, memory, names};
 use common::{needs, proc};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use task_diag::client::OwnedTask;
 use task_diag::protocol::{DumpStrategy, Groups, State};
 
@@ -264,4 +265,52 @@ fn check_zoo(zoo: &[Animal]) {
     let caps = [many.inheritable, many.permitted, many.effective, many.bounding].map(u64::from);
     ids.dedup();
     assert!(ids.len() == 8 && (1..4).all(|n| !caps[..n].contains(&caps[n])), "{many:?}");
+}
+
+/// A name is that of one moment, whatever is renamed while it is made.
+#[test]
+fn names_while_directories_are_renamed() {
+    if !needs::root_and_fuse() {
+        return;
+    }
+    let place = tempfile::TempDir::new().unwrap();
+    let root = place.path().canonicalize().unwrap();
+    let [short, long] = ["s".to_string(), "l".repeat(120)].map(|name| root.join(name));
+    std::fs::create_dir(&short).unwrap();
+    std::fs::write(short.join("mapped"), [7; 4096]).unwrap();
+    let file = std::fs::File::open(short.join("mapped")).unwrap();
+    let length = std::num::NonZero::new(4096).unwrap();
+    let (access, kind) = (nix::sys::mman::ProtFlags::PROT_READ, nix::sys::mman::MapFlags::MAP_SHARED);
+    // SAFETY: a new mapping, never looked into.
+    let mapping = unsafe { nix::sys::mman::mmap(None, length, access, kind, &file, 0) }.unwrap();
+    let start = mapping.as_ptr() as u64;
+    let names = [&short, &long].map(|dir| dir.join("mapped").into_os_string().into_encoded_bytes());
+    for source in sources() {
+        let daemon = Daemon::start(source);
+        let file = Handle::open(daemon.path());
+        let (done, renames) = (AtomicBool::new(false), AtomicU64::new(0));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(SeqCst) {
+                    std::fs::rename(&short, &long).unwrap();
+                    std::fs::rename(&long, &short).unwrap();
+                    renames.fetch_add(2, SeqCst);
+                }
+            });
+            let looked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                for _ in 0..500 {
+                    let [me] = &file.dump(&one(std::process::id(), Groups::VMA)).unwrap()[..] else {
+                        panic!()
+                    };
+                    let mapped = me.mappings.iter().find(|vma| vma.start == start).unwrap();
+                    assert!(names.contains(&mapped.name), "{mapped:?}, source {}", source.name);
+                }
+            }));
+            done.store(true, SeqCst);
+            looked.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        });
+        assert!(renames.load(SeqCst) > 100, "it was renamed meanwhile");
+    }
+    // SAFETY: the mapping made above.
+    unsafe { nix::sys::mman::munmap(mapping, 4096) }.unwrap();
 }

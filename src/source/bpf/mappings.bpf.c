@@ -45,6 +45,7 @@ struct work {
     u64 last_file; /* the file of the mapping before, and its bucket */
     u32 last_bucket;
     u32 run, names, count, zero;
+    u32 described; /* mappings in this run, those of futile tries too */
     u64 root_entry, root_mount;
     u64 resume, sink;
 };
@@ -173,6 +174,27 @@ GLOBAL u32 name_file(struct work *work, struct mapping_slot *slot, u64 mount_add
     return begin;
 }
 
+/* Sequence numbers that the kernel raises before and after it renames a file, or moves a mount. */
+extern const void rename_lock __ksym __weak, mount_lock __ksym __weak;
+
+static u64 moves(void) {
+    u64 renames = (u64)&rename_lock, mounts = (u64)&mount_lock;
+    return (renames ? int_at(renames) : 0) | (u64)(mounts ? int_at(mounts) : 0) << 32;
+}
+
+/* The same, of a moment at which nothing on the way was renamed. */
+GLOBAL u32 steady_name(struct work *work, struct mapping_slot *slot, u64 mount, u64 entry) {
+    if (!work || !slot) return 0;
+    u32 names = work->names;
+    for (int try = 0; try < 3; try++) {
+        u64 before = moves();
+        u32 place = name_file(work, slot, mount, entry);
+        if (!(before & 0x100000001) && before == moves()) return place;
+        work->names = names;
+    }
+    return 0;
+}
+
 /* A name given as text: [heap] and its like, or `[anon:` and bytes of the kernel and `]`. */
 GLOBAL u32 name_text(struct work *work, struct mapping_slot *slot, u64 text, u64 prefix, u32 prefix_length) {
     if (!work || !slot) return 0;
@@ -226,7 +248,7 @@ GLOBAL u32 bucket_of(struct work *work, struct mapping_slot *slot, u64 address) 
         named->generation = data->i_generation;
         named->number_low = number;
         named->number_high = number >> 32;
-        named->name = name_file(work, slot, mount, entry);
+        named->name = steady_name(work, slot, mount, entry);
         named->kind = named->name ? FROM_FILE : UNRESOLVED;
         named->run = work->run;
         return (bucket + probe) & (BUCKETS - 1);
@@ -304,6 +326,7 @@ GLOBAL u32 mappings_of(struct work *work, struct mapping_slot *slot, u64 memory,
 #pragma clang loop unroll(full)
         for (int k = 0; k < 16; k++) sink += word_at(work->areas[k] + first) + word_at(work->areas[k] + second);
         work->sink = sink;
+        work->described += found;
         bpf_for(i, 0, found) {
             u32 count = work->count;
             if (count >= limit || count >= MAPPINGS || work->names > NAMES - 2 * LONGEST) {
@@ -324,7 +347,7 @@ GLOBAL u32 answer(struct work *work, struct mapping_slot *slot, u64 address, u32
     struct task_struct *task = at(struct task_struct, address);
     u32 names = work->names, count = work->count;
     u64 resume = work->resume;
-    for (int try = 0; try < TRIES; try++) {
+    for (int try = 0; try < TRIES && work->described < 2 * MAPPINGS; try++) {
         u64 credentials = address_in(task, real_cred), memory = address_in(task, mm);
         if (!memory || task->flags & 0x00200000 /* PF_KTHREAD */) return NO_MEMORY;
         struct mm_struct *mm = at(struct mm_struct, memory);
@@ -354,7 +377,7 @@ int gather_mappings(struct mapping_request *request) {
     struct task_struct *daemon = (void *)bpf_get_current_task_btf();
     work->run++;
     work->names = 4; /* 0 means none */
-    work->count = 0;
+    work->count = work->described = 0;
     work->last_file = 0;
 
     u32 targets = request->targets, limit = request->limit, done = work->zero, partial = 0;
