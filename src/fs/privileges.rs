@@ -8,7 +8,7 @@ use std::io;
 /// Loading BPF programs needs more (CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN); running those that are loaded needs
 /// nothing.
 pub const SERVER: &[Capability] = &[
-    // /proc/PID/{maps,smaps,ns/*}, what a /proc mounted with hidepid shows, and process_vm_readv: of processes of other
+    // /proc/PID/{maps,smaps,ns/*} and what a /proc mounted with hidepid shows: of processes of other
     // users, that are not dumpable, or that have capabilities themselves.
     Capability::CAP_SYS_PTRACE,
 ];
