@@ -1,5 +1,6 @@
 //! Whoever answers a request: mounts of each source, the engine alone, a kernel that has the interface itself.
 
+use super::Options;
 use super::workload::Workload;
 use crate::cli::{SourceChoice, open_source};
 use anyhow::Context;
@@ -50,12 +51,13 @@ impl Contender {
 }
 
 /// Those to compare: the file at `path`, or else a mount of every source; and what else there is.
-pub fn all(path: Option<&Path>, direct: bool, buffer: usize) -> anyhow::Result<Vec<Contender>> {
+pub fn all(options: &Options) -> anyhow::Result<Vec<Contender>> {
+    let (path, buffer) = (options.path.as_deref(), options.buffer);
     let mut found = Vec::new();
     match path {
         Some(path) => found.push(Contender::at(path, "mount", buffer)?),
         None => {
-            for name in SOURCES {
+            for name in &options.sources {
                 match Mount::new(name) {
                     Ok(mount) => {
                         let path = mount.dir.join("task_diag");
@@ -67,7 +69,7 @@ pub fn all(path: Option<&Path>, direct: bool, buffer: usize) -> anyhow::Result<V
             }
         }
     }
-    if direct {
+    if options.direct {
         let (source, proc_root) = open_source(SourceChoice::Auto, Limits::default())?;
         let name = format!("direct {}", source.name());
         found.push(Contender::new(&name, Client::direct(source, proc_root), buffer));
@@ -80,7 +82,12 @@ pub fn all(path: Option<&Path>, direct: bool, buffer: usize) -> anyhow::Result<V
     Ok(found)
 }
 
-const SOURCES: &[&str] = if cfg!(feature = "bpf") { &["bpf", "bpf-iter", "procfs"] } else { &["procfs"] };
+/// All that this program was built with.
+#[cfg(feature = "bpf")]
+pub const SOURCES: [&str; 3] = ["bpf", "bpf-iter", "procfs"];
+/// All that this program was built with.
+#[cfg(not(feature = "bpf"))]
+pub const SOURCES: [&str; 1] = ["procfs"];
 
 /// A daemon in a directory of its own.
 struct Mount {

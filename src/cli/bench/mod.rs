@@ -25,6 +25,9 @@ pub struct Options {
     /// Ask this file; else a mount of each source is made for the purpose
     #[arg(long, value_name = "FILE")]
     path: Option<PathBuf>,
+    /// Sources to mount
+    #[arg(long, value_delimiter = ',', value_name = "LIST", default_values_t = contender::SOURCES.map(String::from))]
+    sources: Vec<String>,
     /// Rounds, of which the median counts
     #[arg(long, default_value_t = 5)]
     rounds: usize,
@@ -63,7 +66,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     for size in populations {
         let population = size.map(Population::spawn).transpose()?;
         let pid = population.as_ref().map_or_else(std::process::id, Population::parent);
-        let mut contenders = contender::all(options.path.as_deref(), options.direct, options.buffer)?;
+        let mut contenders = contender::all(options)?;
         let mut report = Report::new(contenders.iter().map(|c| c.name.clone()).collect());
         for workload in &workloads {
             let mut row = measure(workload, &mut contenders, pid, options.rounds)?;
