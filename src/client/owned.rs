@@ -2,7 +2,7 @@
 
 use super::TaskRef;
 use crate::protocol::{
-    Attribute, Base, Credentials, DecodeError, Groups, Message, Stat, Statm, Vma, VmFlags, VmaStat,
+    Attribute, Base, Credentials, DecodeError, Groups, Message, Stat, Statm, VmFlags, Vma, VmaStat,
 };
 
 /// One task of an answer; groups not asked for, and those that the task lacks, are `None` or empty.

@@ -73,7 +73,8 @@ impl Server {
         if self.groups.is_empty() {
             return Groups::NATIVE.contains(groups);
         }
-        let offered = self.groups.values().filter_map(|bit| 1_u64.checked_shl(*bit)).fold(0, |all, bit| all | bit);
+        let offered =
+            self.groups.values().filter_map(|bit| 1_u64.checked_shl(*bit)).fold(0, |all, bit| all | bit);
         offered & groups.bits() == groups.bits()
     }
 }
@@ -122,7 +123,8 @@ mod tests {
 
     #[test]
     fn info_is_read_whatever_else_it_says() {
-        let text = "version: 1.2\nprotocol: 1\nsource: bpf\ngroups: BASE=0 STAT=4 NEWER=45\nvisibility: proc\nx\n";
+        let text =
+            "version: 1.2\nprotocol: 1\nsource: bpf\ngroups: BASE=0 STAT=4 NEWER=45\nvisibility: proc\nx\n";
         let server = Server::parse(text);
         assert_eq!((&server.version[..], &server.source[..], &server.visibility[..]), ("1.2", "bpf", "proc"));
         assert_eq!(server.groups.get("NEWER"), Some(&45));
