@@ -8,6 +8,7 @@ use common::sources::{Source, sources};
 use common::tools::texts;
 use common::zoo::{self, names, users};
 use common::{needs, proc, tools, wait};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::pty::{OpenptyResult, openpty};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::tcgetattr;
@@ -311,6 +312,10 @@ fn ends_as_a_unix_tool() {
 fn on_terminal(command: &mut Command, signal: Option<Signal>, enough: fn(&str) -> bool) -> (String, bool) {
     let size = nix::pty::Winsize { ws_row: 10, ws_col: 60, ws_xpixel: 0, ws_ypixel: 0 };
     let OpenptyResult { master, slave } = openpty(Some(&size), None).unwrap();
+    // A program that holds its own terminal's other end would never see that end go.
+    for fd in [&master, &slave] {
+        fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
+    }
     let before = tcgetattr(&slave).unwrap();
     let end = || Stdio::from(slave.try_clone().unwrap());
     command.env("TERM", "xterm").stdin(end()).stdout(end()).stderr(end());
