@@ -66,12 +66,12 @@ impl Events {
                 Err(error) => return Err(error.into()),
             }
             let is_key = ready.get(1).is_some_and(|fd| fd.any() == Some(true));
-            while let Some(signal) = self.signals.read_signal()? {
-                match Signal::try_from(signal.ssi_signo as i32) {
-                    Ok(Signal::SIGTSTP) => return Ok(Event::Suspend),
-                    Ok(Signal::SIGWINCH | Signal::SIGCONT) => return Ok(Event::Redraw),
-                    _ => return Ok(Event::Quit),
-                }
+            if let Some(signal) = self.signals.read_signal()? {
+                return Ok(match Signal::try_from(signal.ssi_signo as i32) {
+                    Ok(Signal::SIGTSTP) => Event::Suspend,
+                    Ok(Signal::SIGWINCH | Signal::SIGCONT) => Event::Redraw,
+                    _ => Event::Quit,
+                });
             }
             if is_key {
                 let mut keys = [0; 32];
