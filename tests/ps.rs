@@ -307,6 +307,20 @@ fn ends_as_a_unix_tool() {
     assert_eq!((output.status.code(), texts(&output).1), (Some(0), String::new()));
 }
 
+#[test]
+fn man_and_shells_know_the_command_line() {
+    let dir = tempfile::TempDir::new().unwrap();
+    tools::succeeds(program().arg("shell-files").arg(dir.path()));
+    let text = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
+    assert!(
+        text("man1/task-diag-ps.1").contains("cputimes")
+            && text("man1/task-diag.1").contains("task\\-diag\\-mount(1)")
+    );
+    for shell in ["task-diag.bash", "_task-diag", "task-diag.fish"] {
+        assert!(text(&format!("completions/{shell}")).contains("ndjson"), "{shell}");
+    }
+}
+
 /// Runs `command` on a terminal of 60 columns and 10 lines until `enough` of what it writes; ends it by `signal` if one is
 /// given. Gives all that it wrote, and whether the terminal is set as before.
 fn on_terminal(command: &mut Command, signal: Option<Signal>, enough: fn(&str) -> bool) -> (String, bool) {

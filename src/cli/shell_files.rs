@@ -13,7 +13,8 @@ pub fn write(dir: &Path) -> anyhow::Result<()> {
     for dir in [&man, &completions] {
         fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
     }
-    let mut command = Arguments::command();
+    // What `help COMMAND` says is the page of that command.
+    let mut command = Arguments::command().disable_help_subcommand(true);
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
         generate_to(shell, &mut command, "task-diag", &completions)?;
     }

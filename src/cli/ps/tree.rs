@@ -27,12 +27,12 @@ pub fn arrange(rows: Vec<Row>, top: &[u32]) -> Vec<Row> {
     }
     let mut walk = Walk { children, seen: HashSet::new(), order: Vec::with_capacity(rows.len()) };
     // A chosen task that is below another chosen one comes with that.
-    let below = |at: usize| {
+    let below = |root: usize| {
         let mut above = HashSet::new();
-        let mut at = at;
+        let mut at = root;
         loop {
             let Some(parent) = rows[at].base.and_then(|base| place.get(&base.ppid)) else { return false };
-            if top.contains(&rows[*parent].pid) && *parent != at {
+            if top.contains(&rows[*parent].pid) && *parent != root {
                 return true;
             }
             if !above.insert(*parent) {
