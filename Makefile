@@ -15,9 +15,13 @@ DESTDIR ?=
 BINDIR  ?= $(PREFIX)/bin
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 DOCDIR  ?= $(PREFIX)/share/doc/task-diag
-DOCS    := README.md CHANGELOG.md SECURITY.md LICENSE-MIT LICENSE-APACHE docs/protocol.md
+DOCS    := README.md CHANGELOG.md SECURITY.md LICENSE-MIT LICENSE-APACHE docs/protocol.md docs/adopting.md docs/deployment.md docs/troubleshooting.md
 INCLUDEDIR   ?= $(PREFIX)/include
 PKGCONFIGDIR ?= $(PREFIX)/share/pkgconfig
+MANDIR       ?= $(PREFIX)/share/man
+BASHDIR      ?= $(PREFIX)/share/bash-completion/completions
+ZSHDIR       ?= $(PREFIX)/share/zsh/site-functions
+FISHDIR      ?= $(PREFIX)/share/fish/vendor_completions.d
 
 CARGO       ?= cargo
 CARGO_FLAGS ?= --locked
@@ -196,7 +200,7 @@ lint: rust ## Check the form of the code, and clippy's warnings
 $(BINARY):
 	@$(MAKE) build
 
-install: $(BINARY) ## Install binary, C header, systemd unit and documents below DESTDIR and PREFIX
+install: $(BINARY) ## Install binary, C header, unit, man pages, completions and documents below DESTDIR and PREFIX
 	@install -D -m 755 "$(BINARY)" "$(DESTDIR)$(BINDIR)/task-diag"
 	install -d "$(DESTDIR)$(UNITDIR)" "$(DESTDIR)$(DOCDIR)" "$(DESTDIR)$(INCLUDEDIR)" "$(DESTDIR)$(PKGCONFIGDIR)"
 	install -m 644 include/task_diag.h "$(DESTDIR)$(INCLUDEDIR)/"
@@ -207,6 +211,14 @@ install: $(BINARY) ## Install binary, C header, systemd unit and documents below
 		systemd/task-diag.service >"$(DESTDIR)$(UNITDIR)/task-diag.service"
 	chmod 644 "$(DESTDIR)$(UNITDIR)/task-diag.service"
 	install -m 644 $(DOCS) "$(DESTDIR)$(DOCDIR)/"
+	made=$$(mktemp -d)
+	trap 'rm -rf "$$made"' EXIT
+	"$(BINARY)" shell-files "$$made"
+	install -d "$(DESTDIR)$(MANDIR)/man1"
+	install -m 644 "$$made"/man1/*.1 "$(DESTDIR)$(MANDIR)/man1/"
+	install -D -m 644 "$$made/completions/task-diag.bash" "$(DESTDIR)$(BASHDIR)/task-diag"
+	install -D -m 644 "$$made/completions/_task-diag" "$(DESTDIR)$(ZSHDIR)/_task-diag"
+	install -D -m 644 "$$made/completions/task-diag.fish" "$(DESTDIR)$(FISHDIR)/task-diag.fish"
 	echo "installed: $(DESTDIR)$(BINDIR)/task-diag $(DESTDIR)$(UNITDIR)/task-diag.service $(DESTDIR)$(DOCDIR)/" \
 		"$(DESTDIR)$(INCLUDEDIR)/task_diag.h $(DESTDIR)$(PKGCONFIGDIR)/task_diag.pc"
 	[ -n "$(DESTDIR)" ] || echo "to start it: systemctl daemon-reload && systemctl enable --now task-diag"
@@ -215,12 +227,15 @@ uninstall: ## Remove what install put there, with the same DESTDIR and PREFIX
 	@rm -f "$(DESTDIR)$(BINDIR)/task-diag" "$(DESTDIR)$(UNITDIR)/task-diag.service"
 	rm -f "$(DESTDIR)$(INCLUDEDIR)/task_diag.h" "$(DESTDIR)$(PKGCONFIGDIR)/task_diag.pc"
 	rm -f $(addprefix "$(DESTDIR)$(DOCDIR)"/,$(notdir $(DOCS)))
+	rm -f "$(DESTDIR)$(MANDIR)/man1"/task-diag.1 "$(DESTDIR)$(MANDIR)/man1"/task-diag-*.1
+	rm -f "$(DESTDIR)$(BASHDIR)/task-diag" "$(DESTDIR)$(ZSHDIR)/_task-diag" "$(DESTDIR)$(FISHDIR)/task-diag.fish"
 	# Directories go if nothing else is in them; below DESTDIR up to its top, on the machine itself only our own.
 	drop() { [ ! -d "$$1" ] || rmdir "$${@:2}" --ignore-fail-on-non-empty "$$1"; }
 	if [ -n "$(DESTDIR)" ]; then
 		[ -d "$(DESTDIR)" ] || exit 0
 		cd "$(DESTDIR)"
-		for dir in ".$(BINDIR)" ".$(UNITDIR)" ".$(DOCDIR)" ".$(INCLUDEDIR)" ".$(PKGCONFIGDIR)"; do
+		for dir in ".$(BINDIR)" ".$(UNITDIR)" ".$(DOCDIR)" ".$(INCLUDEDIR)" ".$(PKGCONFIGDIR)" \
+			".$(MANDIR)/man1" ".$(BASHDIR)" ".$(ZSHDIR)" ".$(FISHDIR)"; do
 			drop "$${dir#./}" -p
 		done
 	else

@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     .init();
     raise_descriptor_limit();
     match cli::run(cli::Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         // Whoever reads our output may leave early.
         Err(e) if cli::is_broken_pipe(&e) => ExitCode::SUCCESS,
         Err(e) => {

@@ -92,23 +92,9 @@ fn show<T: Read + Write>(mut client: Client<T>, request: Request, format: Format
         Format::Table => Box::new(table::Table::default()),
         Format::Json => Box::new(json::Json::default()),
     };
-    let mut current: Option<OwnedTask> = None;
     let mut dump = client.dump(request)?;
-    while let Some(messages) = dump.next_batch()? {
-        for message in messages {
-            let message = message?;
-            let task = current.get_or_insert_with(|| OwnedTask {
-                pid: message.pid,
-                tgid: message.tgid,
-                ..OwnedTask::default()
-            });
-            task.add(&message)?;
-            if !message.continues
-                && let Some(task) = current.take()
-            {
-                printer.task(&mut out, &task)?;
-            }
-        }
+    while let Some(task) = dump.next_task()? {
+        printer.task(&mut out, &task.to_owned()?)?;
     }
     printer.end(&mut out)?;
     out.flush()?;

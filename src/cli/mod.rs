@@ -4,11 +4,16 @@ mod bench;
 mod dump;
 mod json;
 mod mount;
+mod printable;
+mod ps;
+mod shell_files;
 mod table;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use task_diag::proc_files::ProcRoot;
@@ -18,7 +23,7 @@ use task_diag::source::{Deadlines, Limits, ProcfsSource, Source};
 
 /// Attributes of many processes in one binary read.
 #[derive(Debug, Parser)]
-#[command(version, about)]
+#[command(name = "task-diag", version, about)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -28,6 +33,8 @@ pub struct Arguments {
 enum Command {
     /// Serve DIR/task_diag, in the foreground, until SIGTERM or SIGINT
     Mount(mount::Options),
+    /// Look at processes: a table, a tree, a view that is redrawn, or JSON
+    Ps(ps::Options),
     /// Show every process
     All(dump::Options),
     /// Show every thread of every process
@@ -42,12 +49,17 @@ enum Command {
     Bench(bench::Options),
     #[command(hide = true)]
     BenchPopulation { size: bench::Size },
+    /// Write man pages and completions for shells below DIR
+    #[command(hide = true)]
+    ShellFiles { dir: PathBuf },
 }
 
-/// Runs the command.
-pub fn run(arguments: Arguments) -> anyhow::Result<()> {
+/// Runs the command; gives the exit code of one that did its work.
+pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     use task_diag::protocol::DumpStrategy;
     match arguments.command {
+        Command::Ps(options) => return ps::run(&options),
+        Command::ShellFiles { dir } => shell_files::write(&dir),
         Command::Mount(options) => mount::run(options),
         Command::All(options) => dump::run(DumpStrategy::All, 0, &options),
         Command::AllThreads(options) => dump::run(DumpStrategy::AllThreads, 0, &options),
@@ -56,7 +68,8 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::One(of) => dump::run(DumpStrategy::One, of.pid, &of.options),
         Command::Bench(options) => bench::run(&options),
         Command::BenchPopulation { size } => bench::run_population(size),
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Whether this is the error of writing to a pipe that nobody reads.

@@ -1,6 +1,7 @@
 //! Tasks as lines for people.
 
 use super::dump::Printer;
+use super::printable::printable;
 use std::io::{self, Write};
 use task_diag::client::{OwnedTask, OwnedVma};
 use task_diag::protocol::{Groups, State, VmFlags};
@@ -120,15 +121,6 @@ fn mapping(out: &mut dyn Write, vma: &OwnedVma) -> io::Result<()> {
         s.anonymous_thp / 1024,
         s.swap / 1024
     )
-}
-
-/// Bytes as text that cannot play tricks on a terminal.
-fn printable(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    for c in String::from_utf8_lossy(bytes).chars() {
-        if c.is_control() { text.extend(c.escape_default()) } else { text.push(c) }
-    }
-    text
 }
 
 fn names(groups: Groups) -> String {

@@ -41,6 +41,11 @@ impl<'a> Messages<'a> {
         self.bytes
     }
 
+    /// Bytes that have been decoded: where the next message begins.
+    pub const fn position(&self) -> usize {
+        self.position
+    }
+
     /// The messages of `bytes`, not checked yet.
     pub const fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, position: 0 }

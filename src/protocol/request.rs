@@ -69,6 +69,31 @@ pub struct Request {
 }
 
 impl Request {
+    /// Asks for every process.
+    pub const fn all(groups: Groups) -> Self {
+        Self { seq: 0, groups, strategy: DumpStrategy::All, pid: 0 }
+    }
+
+    /// Asks for every thread of every process.
+    pub const fn all_threads(groups: Groups) -> Self {
+        Self { strategy: DumpStrategy::AllThreads, ..Self::all(groups) }
+    }
+
+    /// Asks for the task `pid`.
+    pub const fn one(pid: u32, groups: Groups) -> Self {
+        Self { strategy: DumpStrategy::One, pid, ..Self::all(groups) }
+    }
+
+    /// Asks for every thread of the process that `pid` is a thread of.
+    pub const fn threads(pid: u32, groups: Groups) -> Self {
+        Self { strategy: DumpStrategy::Thread, pid, ..Self::all(groups) }
+    }
+
+    /// Asks for the children of exactly the task `pid`.
+    pub const fn children(pid: u32, groups: Groups) -> Self {
+        Self { strategy: DumpStrategy::Children, pid, ..Self::all(groups) }
+    }
+
     /// Reads what was written to the file.
     ///
     /// `nlmsg_type`, `nlmsg_flags`, `nlmsg_seq` and `nlmsg_pid` are never judged: the kernel patch's own client leaves

@@ -1,0 +1,71 @@
+//! Tasks as objects for programs.
+
+use super::column::Column;
+use super::names::Names;
+use super::row::Row;
+use serde_json::Value;
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use task_diag::client::Arguments;
+
+/// One object. Its keys are the columns' names, its numbers are in the columns' units; `null` is what the task lacks.
+///
+/// `comm` is text and `args` an array of texts. Where these alone do not give the bytes back (a byte that is no UTF-8,
+/// which becomes U+FFFD in the text, or arguments that do not end with a NUL), `comm_hex` and `args_hex` have all of them.
+pub fn object(out: &mut dyn Write, row: &Row, columns: &[Column], names: &mut Names) -> io::Result<()> {
+    let mut before = '{';
+    let mut field = |out: &mut dyn Write, name: &str, value: Value| {
+        write!(out, "{before}\"{name}\":")?;
+        before = ',';
+        serde_json::to_writer(out, &value).map_err(io::Error::from)
+    };
+    for column in columns {
+        let name = column.name();
+        match column {
+            Column::Comm => {
+                let bytes = row.name();
+                field(out, name, if row.base.is_some() { text(bytes) } else { Value::Null })?;
+                if str::from_utf8(bytes).is_err() {
+                    field(out, "comm_hex", hex(bytes))?;
+                }
+            }
+            Column::Args => {
+                let Some(line) = row.command_line.as_deref() else {
+                    field(out, name, Value::Null)?;
+                    continue;
+                };
+                field(out, name, Arguments::of(line).map(text).collect())?;
+                let is_told = line.is_empty() || line.ends_with(b"\0") && str::from_utf8(line).is_ok();
+                if !is_told {
+                    field(out, "args_hex", hex(line))?;
+                }
+            }
+            Column::Pcpu => field(out, name, row.pcpu.map(|percent| (percent * 10.0).round() / 10.0).into())?,
+            column => match column.number(row) {
+                Some(number) if *column != Column::Time => field(out, name, number.into())?,
+                None if !column.is_text() => field(out, name, Value::Null)?,
+                _ => {
+                    let mut shown = String::new();
+                    column.show(&mut shown, row, names, usize::MAX);
+                    field(out, name, shown.into())?;
+                }
+            },
+        }
+    }
+    if !row.missing.is_empty() {
+        field(out, "missing", row.missing.iter_names().map(|(name, _)| name).collect())?;
+    }
+    out.write_all(b"}")
+}
+
+fn text(bytes: &[u8]) -> Value {
+    String::from_utf8_lossy(bytes).into()
+}
+
+fn hex(bytes: &[u8]) -> Value {
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text.into()
+}

@@ -1,0 +1,148 @@
+//! One task as it is shown.
+
+use super::column::Column;
+use super::names::Names;
+use nix::unistd::{SysconfVar, sysconf};
+use std::cmp::Ordering;
+use std::collections::HashMap;
+use std::time::Instant;
+use task_diag::client::TaskRef;
+use task_diag::protocol::{Base, Credentials, Groups, Stat, State, Statm};
+
+/// A task, and the units of its numbers.
+#[derive(Clone, Debug)]
+pub struct Row {
+    pub pid: u32,
+    pub tgid: u32,
+    pub base: Option<Base>,
+    pub credentials: Option<Credentials>,
+    pub stat: Option<Stat>,
+    pub statm: Option<Statm>,
+    pub command_line: Option<Box<[u8]>>,
+    pub missing: Groups,
+    /// Percent of one processor since the look before; `None` at the first.
+    pub pcpu: Option<f64>,
+    /// How deep in the tree, and whether siblings follow at each depth.
+    pub branches: Vec<bool>,
+    pub page_size: u64,
+    pub ticks_per_second: u64,
+}
+
+/// The machine's units.
+#[derive(Clone, Copy, Debug)]
+pub struct Units {
+    page_size: u64,
+    ticks_per_second: u64,
+}
+
+impl Units {
+    pub fn of_this_machine() -> Units {
+        let value = |variable| sysconf(variable).ok().flatten().and_then(|value| u64::try_from(value).ok());
+        Units {
+            page_size: value(SysconfVar::PAGE_SIZE).unwrap_or(4096),
+            ticks_per_second: value(SysconfVar::CLK_TCK).unwrap_or(100).max(1),
+        }
+    }
+
+    pub fn row(self, task: &TaskRef<'_>) -> Row {
+        Row {
+            pid: task.pid,
+            tgid: task.tgid,
+            base: task.base().copied(),
+            credentials: task.credentials().copied(),
+            stat: task.stat().copied(),
+            statm: task.statm().copied(),
+            command_line: task.command_line().map(Into::into),
+            missing: task.missing(),
+            pcpu: None,
+            branches: Vec::new(),
+            page_size: self.page_size,
+            ticks_per_second: self.ticks_per_second,
+        }
+    }
+}
+
+impl Row {
+    /// Letter of the state, `?` for one that is not known.
+    pub fn state(&self) -> char {
+        let state = self.base.and_then(|base| State::try_from(base.state).ok());
+        state.map_or('?', |state| state.letter().into())
+    }
+
+    pub fn name(&self) -> &[u8] {
+        self.base.as_ref().map_or(b"", Base::comm_bytes)
+    }
+
+    /// The command line, or the name where there is none.
+    pub fn title(&self) -> &[u8] {
+        self.command_line.as_deref().filter(|line| !line.is_empty()).unwrap_or(self.name())
+    }
+
+    /// A task without memory that is no zombie.
+    pub fn is_kernel_thread(&self) -> bool {
+        self.statm.is_none() && !matches!(self.state(), 'Z' | 'X')
+    }
+
+    /// Processor time in clock ticks.
+    pub fn ticks(&self) -> Option<u64> {
+        self.stat.map(|stat| stat.utime + stat.stime)
+    }
+}
+
+/// The processor times of the look before.
+#[derive(Debug)]
+pub struct Before {
+    at: Instant,
+    ticks: HashMap<u32, u64>,
+}
+
+impl Before {
+    /// Keeps the times of these, to be held against later ones.
+    pub fn of(rows: &[Row], at: Instant) -> Before {
+        Before { at, ticks: rows.iter().filter_map(|row| Some((row.pid, row.ticks()?))).collect() }
+    }
+
+    /// Says of each what it has used since. A new task has used all of its time since then.
+    pub fn compare(&self, rows: &mut [Row], now: Instant) {
+        let elapsed = now.duration_since(self.at).as_secs_f64().max(1e-3);
+        for row in rows {
+            let Some(ticks) = row.ticks() else { continue };
+            let before = self.ticks.get(&row.pid).copied().unwrap_or(0);
+            // Less than before: another task has the number now. Ticks are whole, so what is less than two is noise.
+            let used = ticks.checked_sub(before).unwrap_or(ticks);
+            row.pcpu = Some(used as f64 / row.ticks_per_second as f64 / elapsed * 100.0);
+        }
+    }
+}
+
+/// A column to sort by, and whether from its largest value down.
+#[derive(Clone, Copy, Debug)]
+pub struct SortKey {
+    pub column: Column,
+    pub descending: bool,
+}
+
+impl std::str::FromStr for SortKey {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<SortKey, String> {
+        let descending = text.starts_with('-');
+        let name = text.strip_prefix(['-', '+']).unwrap_or(text);
+        Ok(SortKey { column: name.parse()?, descending })
+    }
+}
+
+/// Sorts by the first key, tasks that are equal in it by the next; equal ones stay as they are.
+pub fn sort(rows: &mut [Row], keys: &[SortKey], names: &mut Names) {
+    if keys.is_empty() {
+        return;
+    }
+    rows.sort_by(|a, b| {
+        keys.iter().fold(Ordering::Equal, |order, key| {
+            order.then_with(|| {
+                let order = key.column.compare(a, b, names);
+                if key.descending { order.reverse() } else { order }
+            })
+        })
+    });
+}

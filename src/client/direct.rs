@@ -1,0 +1,53 @@
+//! The engine in this very process, behind `read` and `write`.
+
+use crate::access::{CallerError, Reader, Visibility};
+use crate::engine::{EngineError, Transaction};
+use crate::proc_files::ProcRoot;
+use crate::source::Source;
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+
+/// Answers as a daemon would, without one: with the rights of this process, for the thread that reads.
+pub struct Direct {
+    transaction: Transaction,
+    proc_root: Arc<ProcRoot>,
+    visibility: Visibility,
+}
+
+impl Direct {
+    /// Asks `source`, which looks at `proc_root`.
+    pub fn new(source: Arc<dyn Source>, proc_root: Arc<ProcRoot>) -> Direct {
+        Direct { transaction: Transaction::new(source), proc_root, visibility: Visibility::default() }
+    }
+
+    /// What to show of tasks that this thread may not look at. [`Visibility::Proc`] gives nothing away where the process
+    /// has no more rights than its user: that user can read the same from `/proc`.
+    #[must_use]
+    pub fn showing(self, visibility: Visibility) -> Direct {
+        Direct { visibility, ..self }
+    }
+
+    fn current(&self) -> Result<Reader, CallerError> {
+        Ok(Reader { visibility: self.visibility, ..Reader::current(&self.proc_root)? })
+    }
+}
+
+impl Read for Direct {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.transaction.read(|| self.current(), buf).map_err(as_io)
+    }
+}
+
+impl Write for Direct {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.transaction.write(data).map_err(as_io)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn as_io(error: EngineError) -> io::Error {
+    io::Error::from_raw_os_error(error.to_errno())
+}

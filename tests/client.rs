@@ -1,0 +1,128 @@
+//! The library's client at a real mount: tasks borrowed and owned, daemons that come and go.
+
+mod common;
+
+use common::daemon::Daemon;
+use common::needs;
+use common::sources::{PROCFS, sources};
+use common::zoo::memory;
+use task_diag::client::{Absent, Client, OwnedTask, probe};
+use task_diag::protocol::{Groups, Request};
+
+const LIGHT: Groups = Groups::BASE.union(Groups::CRED).union(Groups::CMDLINE);
+
+fn own() -> u32 {
+    std::process::id()
+}
+
+fn sees_itself(client: &mut Client) {
+    let tasks = client.tasks(Request::one(own(), LIGHT)).unwrap();
+    assert_eq!(tasks.len(), 1);
+    assert_eq!(tasks[0].command_line.as_deref().unwrap(), std::fs::read("/proc/self/cmdline").unwrap());
+}
+
+#[test]
+fn a_restarted_daemon_is_found_again() {
+    if !needs::root_and_fuse() {
+        return;
+    }
+    let daemon = Daemon::start(&PROCFS);
+    let path = daemon.path();
+    let mut client = Client::open(&path).unwrap();
+    sees_itself(&mut client);
+
+    let place = daemon.kill();
+    assert_eq!(client.tasks(Request::one(own(), LIGHT)).unwrap_err().errno(), Some(libc::ENOTCONN));
+    assert!(matches!(probe(&path), Err(Absent::Dead(_))));
+    let daemon = place.start_again(&PROCFS);
+    assert_eq!(daemon.path(), path);
+    sees_itself(&mut client);
+    sees_itself(&mut client);
+
+    // Between a request and the first read of its answer.
+    let mut dump = client.dump(Request::one(own(), LIGHT)).unwrap();
+    let daemon = daemon.kill().start_again(&PROCFS);
+    let task = dump.next_task().unwrap().unwrap();
+    assert_eq!(task.pid, own());
+    assert!(dump.next_task().unwrap().is_none());
+
+    // In the midst of an answer tasks would come twice: that dump fails, the next one does not.
+    client.set_buffer_len(256);
+    let mut dump = client.dump(Request::all(Groups::BASE)).unwrap();
+    assert!(dump.next_task().unwrap().is_some());
+    let _daemon = daemon.kill().start_again(&PROCFS);
+    let error = loop {
+        match dump.next_task() {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("a dump that was torn ended well"),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.errno(), Some(libc::ENOTCONN));
+    sees_itself(&mut client);
+}
+
+#[test]
+fn a_probe_says_who_answers_or_why_nobody_does() {
+    if !needs::root_and_fuse() {
+        return;
+    }
+    for source in sources() {
+        let daemon = Daemon::start(source);
+        let server = probe(daemon.path()).unwrap();
+        assert_eq!((&server.source[..], &server.version[..]), (source.name, env!("CARGO_PKG_VERSION")));
+        assert!(server.offers(Groups::NATIVE | Groups::MISSING) && server.visibility == "ptrace");
+        // A file of the same mount that takes no requests.
+        assert!(!matches!(probe(daemon.dir().join("info")), Ok(_) | Err(Absent::NotMounted(_))));
+        let path = daemon.path();
+        drop(daemon);
+        assert!(matches!(probe(path), Err(Absent::NotMounted(_))));
+    }
+}
+
+#[test]
+fn borrowed_tasks_are_whole_however_small_the_pieces() {
+    if !needs::root_and_fuse() {
+        return;
+    }
+    let animal = memory::many_mappings();
+    for source in sources() {
+        let daemon = Daemon::start(source);
+        let mut client = Client::open(daemon.path()).unwrap();
+        let request = Request::one(animal.pid, LIGHT | Groups::STAT | Groups::STATM | Groups::VMA);
+        let whole = client.tasks(request).unwrap().remove(0);
+        assert!(whole.mappings.len() > 5000);
+        for buffer in [512, 4096, 70_000] {
+            client.set_buffer_len(buffer);
+            let mut dump = client.dump(request).unwrap();
+            let task = dump.next_task().unwrap().unwrap();
+            assert_eq!(task.base(), whole.base.as_ref());
+            assert_eq!(task.statm(), whole.statm.as_ref());
+            assert_eq!(task.command_line(), whole.command_line.as_deref());
+            assert!(task.messages().count() > 1, "in one piece");
+            let ends: Vec<u64> = task.mappings().map(|vma| vma.unwrap().end).collect();
+            assert!(ends.iter().eq(whole.mappings.iter().map(|vma| &vma.end)));
+            let owned: OwnedTask = task.to_owned().unwrap();
+            assert_eq!(owned.mappings, whole.mappings);
+            assert!(dump.next_task().unwrap().is_none() && dump.next_task().unwrap().is_none());
+        }
+        // A dump that is not read to its end keeps the file busy until it is discarded.
+        client.set_buffer_len(512);
+        client.dump(Request::all(Groups::BASE)).unwrap().next_task().unwrap().unwrap();
+        assert_eq!(client.dump(request).unwrap_err().errno(), Some(libc::EBUSY));
+    }
+}
+
+#[test]
+fn a_discarded_dump_makes_way_for_the_next() {
+    if !needs::root_and_fuse() {
+        return;
+    }
+    let daemon = Daemon::start(&PROCFS);
+    let mut client = Client::open(daemon.path()).unwrap();
+    client.set_buffer_len(512);
+    let mut dump = client.dump(Request::all(Groups::BASE)).unwrap();
+    dump.next_task().unwrap().unwrap();
+    dump.discard().unwrap();
+    sees_itself(&mut client);
+}
