@@ -7,6 +7,7 @@ use common::child::Child;
 use common::daemon::Daemon;
 use common::handle::{Handle, one, request};
 use common::identity::{CAP_SYS_PTRACE, Caps, Identity};
+use common::place::place_for_set_user_id;
 use common::sources::{Source, sources};
 use common::zoo::{self, Animal, users};
 use common::{needs, proc};
@@ -270,18 +271,4 @@ fn a_set_user_id_exec_shows_nothing() {
         }
     }
     assert!(changed > 0, "no program ever became root's");
-}
-
-/// A directory that everyone may search, on a file system that obeys set-user-id.
-fn place_for_set_user_id() -> Option<tempfile::TempDir> {
-    use nix::sys::statvfs::{FsFlags, statvfs};
-    use nix::unistd::{AccessFlags, access};
-    let places = [env!("CARGO_TARGET_TMPDIR"), "/tmp", "/var/tmp", "/run"];
-    places.into_iter().find_map(|place| {
-        let dir = tempfile::tempdir_in(place).ok()?;
-        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-        let obeys = !statvfs(dir.path()).unwrap().flags().contains(FsFlags::ST_NOSUID);
-        let alice = Identity::user("Alice", ALICE);
-        (obeys && alice.run(|| access(dir.path(), AccessFlags::X_OK).is_ok())).then_some(dir)
-    })
 }

@@ -1,7 +1,7 @@
 //! Whose eyes a read has: the credentials of the calling thread, taken at that read.
 
 use super::{CAP_SYS_PTRACE, IdMaps, PidNamespace, Visibility};
-use crate::proc_files::{ProcRoot, Status, TaskDir};
+use crate::proc_files::{PF_IO_WORKER, PF_KTHREAD, ProcRoot, StatLine, Status, TaskDir};
 use std::sync::Arc;
 use thiserror::Error;
 
@@ -28,7 +28,7 @@ pub struct Reader {
     pub id_maps: Option<Arc<IdMaps>>,
     /// The reader's pid namespace, where that is not the daemon's.
     pub pid_ns: Option<Arc<PidNamespace>>,
-    /// The filesystem ids are not the thread's own, so that its capabilities do not count.
+    /// The thread reads with other credentials than its own, as far as is known, so that its capabilities do not count.
     pub borrowed_ids: bool,
     /// What is shown of tasks that the reader may not look at.
     pub visibility: Visibility,
@@ -58,7 +58,8 @@ impl Reader {
     /// Takes the snapshot of thread `tid`, which now waits in a system call with the filesystem ids `fsuid` and `fsgid`.
     ///
     /// Where those ids are not the thread's own (a ring with borrowed credentials, say), the reader keeps the ids
-    /// and loses every capability, for it is not known which credentials the capabilities belong to.
+    /// and loses every capability, for it is not known which credentials the capabilities belong to. So does a thread
+    /// that reads on behalf of another: its own credentials are those which that one had when this one was started.
     pub fn snapshot(proc_root: &ProcRoot, tid: u32, fsuid: u32, fsgid: u32) -> Result<Reader, CallerError> {
         if tid == 0 {
             return Err(CallerError::Invisible);
@@ -67,7 +68,11 @@ impl Reader {
         let own = proc_root.own_namespaces();
         let inodes = dir.namespace("user").zip(dir.namespace("pid")).ok_or(CallerError::Invisible)?;
         let reader = Self::of(&dir, inodes.0).ok_or(CallerError::Invisible)?;
-        Ok(reader.in_namespaces(&dir, inodes, (own.user, own.pid))?.with_ids(fsuid, fsgid))
+        let reader = reader.in_namespaces(&dir, inodes, (own.user, own.pid))?.with_ids(fsuid, fsgid);
+        match reader.effective != 0 && reads_for_another(&dir) {
+            true => Ok(Reader { effective: 0, borrowed_ids: true, ..reader }),
+            false => Ok(reader),
+        }
     }
 
     /// The reader with what has to be known of its namespaces (inode numbers of user and pid namespace).
@@ -130,4 +135,11 @@ impl Reader {
         // The initial user namespace has this inode number on every kernel (PROC_USER_INIT_INO).
         self.user_ns == 0xEFFF_FFFD && self.may_ptrace()
     }
+}
+
+/// Whether the task is a thread of the kernel's that makes calls for a ring of io_uring, or may be one.
+fn reads_for_another(dir: &TaskDir) -> bool {
+    let mut text = Vec::new();
+    let line = dir.read("stat", &mut text).ok().and_then(StatLine::parse);
+    line.is_none_or(|line| line.flags & (PF_IO_WORKER | PF_KTHREAD) != 0)
 }

@@ -145,10 +145,12 @@ fn plain_statistic(line: &[u8; 28], stat: &mut VmaStat) -> bool {
     let shift = if key.starts_with(b"Pss:") { 10 + 12 } else { 10 };
     *slot = match number {
         b"       0" => 0,
-        number => match decimal(number.trim_ascii_start()) {
-            Some(number) => number << shift,
-            None => return false,
-        },
+        number => {
+            // Blanks alone: a newline ends the line, and with it what this function may judge.
+            let blanks = number.iter().take_while(|c| **c == b' ').count();
+            let Some(number) = decimal(&number[blanks..]) else { return false };
+            number << shift
+        }
     };
     true
 }
@@ -173,7 +175,7 @@ fn statistic(line: &[u8], mapping: &mut Mapping, stat: &mut VmaStat) {
         }
         _ => return,
     };
-    let bytes = value.strip_suffix(b" kB").and_then(decimal).unwrap_or(0) * 1024;
+    let bytes = value.strip_suffix(b" kB").and_then(decimal).unwrap_or(0) << 10;
     // The protocol's pss is bytes << 12, as the kernel keeps it.
     *slot = if key == b"Pss" { bytes << 12 } else { bytes };
 }
@@ -265,6 +267,7 @@ mod tests {
         let mut stat = VmaStat::default();
         assert!(!plain_statistic(b"Rss:                  1x kB\n", &mut stat));
         assert!(!plain_statistic(b"Rss:                 1\n kB\n\n", &mut stat));
+        assert!(!plain_statistic(b"Rss:                  \n1 kB\n", &mut stat));
         assert_eq!(stat, VmaStat::default());
     }
 

@@ -8,6 +8,7 @@ mod stat;
 mod status;
 
 pub use maps::{Mappings, TrueName, parse_maps, parse_smaps};
+pub(crate) use stat::{PF_IO_WORKER, PF_KTHREAD};
 pub use stat::{PF_WQ_WORKER, StatLine};
 pub(crate) use status::page_size;
 pub use status::{NsNumbers, Status};

@@ -6,6 +6,12 @@ use crate::protocol::Stat;
 /// Flag of a workqueue's worker (`PF_WQ_WORKER`), whose name /proc decorates.
 pub const PF_WQ_WORKER: u64 = 0x20;
 
+/// Flag of a thread that makes calls for a ring of io_uring (`PF_IO_WORKER`).
+pub(crate) const PF_IO_WORKER: u64 = 0x10;
+
+/// Flag of the kernel's own threads (`PF_KTHREAD`), which once made those calls.
+pub(crate) const PF_KTHREAD: u64 = 0x20_0000;
+
 /// What the line says that no other file does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StatLine {

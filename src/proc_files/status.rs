@@ -32,7 +32,7 @@ impl Status {
             let Some(colon) = memchr::memchr(b':', line) else { continue };
             let value = line[colon + 1..].trim_ascii();
             let number = || first_number(value);
-            let pages = || kilobytes(value).map(|kb| kb * 1024 / page);
+            let pages = || kilobytes(value).map(|kb| (kb << 10) / page);
             match &line[..colon] {
                 // The tab after the colon is the kernel's; any other white space belongs to the name.
                 b"Name" => name = line[colon + 1..].strip_prefix(b"\t")?,
@@ -65,7 +65,7 @@ impl Status {
                 b"VmStk" => s.statm.stack_vm = pages()?,
                 b"VmExe" => s.statm.text = pages()?,
                 b"VmLib" => s.statm.lib = pages()?,
-                b"VmPTE" => s.statm.ptes = kilobytes(value)? * 1024,
+                b"VmPTE" => s.statm.ptes = kilobytes(value)? << 10,
                 b"VmSwap" => s.statm.swap = pages()?,
                 b"Threads" => threads = true,
                 b"CapInh" => s.credentials.inheritable = capabilities(value)?,

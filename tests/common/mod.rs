@@ -7,6 +7,8 @@
 //! - [`hung`] a process whose memory cannot be read
 //! - [`child`] forked processes that die with their test; [`zoo`] such processes in every known shape
 //! - [`tools`] compilers, make and Python; [`answers`] answers as files, whole and garbled
+//! - [`ring`] a ring of io_uring
+//! - [`place`] a place for set-user-id programs
 //! - [`doors`] every way to get at the bytes of an open file
 //! - [`identity`] threads with credentials of their own: readers
 //! - [`proc`] the files of /proc; [`expect`] what an answer must say, according to them
@@ -23,7 +25,9 @@ pub mod handle;
 pub mod hung;
 pub mod identity;
 pub mod needs;
+pub mod place;
 pub mod proc;
+pub mod ring;
 pub mod sources;
 pub mod tools;
 pub mod wait;

@@ -92,6 +92,11 @@ impl TaskIterator {
         Ok(Answer { outcome, count: records.len() as u32, next })
     }
 
+    /// Gives up the place of a dump that is over.
+    pub fn forget(&self, dump: u64) {
+        self.parked.lock().retain(|((of, _), _)| *of != dump);
+    }
+
     /// The records of these tasks, in that order.
     fn tasks(&self, ids: &[u32], question: Question) -> io::Result<Vec<TaskRecord>> {
         let (Some(first), Some(last)) = (ids.iter().min(), ids.iter().max()) else { return Ok(Vec::new()) };

@@ -223,6 +223,13 @@ impl Programs {
         matches!(self.tasks, Tasks::Iterator(_))
     }
 
+    /// No more of this dump is asked for.
+    pub fn forget(&self, dump: u64) {
+        if let Tasks::Iterator(iterator) = &self.tasks {
+            iterator.forget(dump);
+        }
+    }
+
     /// The tasks program reads command lines along with records, where asked to.
     pub fn reads_lines(&self) -> bool {
         self.reads_lines

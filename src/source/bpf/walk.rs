@@ -60,6 +60,12 @@ impl BpfWalk {
     }
 }
 
+impl Drop for BpfWalk {
+    fn drop(&mut self) {
+        self.source.programs.forget(self.dump);
+    }
+}
+
 impl Walk for BpfWalk {
     fn next(
         &mut self,

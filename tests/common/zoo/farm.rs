@@ -2,6 +2,7 @@
 
 use super::idle_thread;
 use crate::common::child::{Child, Stacks, ThreadPlan};
+use crate::common::identity::Identity;
 use crate::common::{proc, wait};
 use std::fs;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -20,11 +21,21 @@ impl Farm {
     /// Makes so many processes of so many threads each, and waits until they stand still.
     #[track_caller]
     pub fn new(count: usize, threads: usize) -> Farm {
+        Self::of(None, count, threads)
+    }
+
+    /// As [`Farm::new`], of somebody else's processes.
+    #[track_caller]
+    pub fn of(whose: Option<Identity>, count: usize, threads: usize) -> Farm {
         let room = RoomForIds::of_at_least(count * threads);
         let stacks = Stacks::new(threads);
         let plans: Vec<ThreadPlan> =
             (1..threads).map(|n| idle_thread(format!("thread {n}").as_bytes())).collect();
         let parent = Child::start(count * threads, |inside| {
+            if let Some(whose) = whose {
+                inside.must(whose.assume());
+                inside.set_dumpable(true);
+            }
             for n in 0..count {
                 let first = n * threads;
                 let pid = inside.fork(|process| {
