@@ -195,12 +195,12 @@ fn reader(number: usize, daemon: &Daemon, frozen: &Frozen, until: Instant) -> us
 
 /// A process that reads dumps with no end, to be killed at any moment.
 fn doomed_reader(number: usize, path: &CString) -> Child {
-    let groups = if number % 2 == 0 { Groups::NATIVE - Groups::VMA_STAT } else { Groups::BASE };
+    let groups = if number.is_multiple_of(2) { Groups::NATIVE - Groups::VMA_STAT } else { Groups::BASE };
     let bytes = request(DumpStrategy::All, 0, groups).to_bytes();
     let mut buffer = vec![0u8; 64 << 10];
     let (path, message, into) = (path.as_ptr() as i64, bytes.as_ptr() as i64, buffer.as_mut_ptr() as i64);
     Child::start(0, |inside| {
-        if number % 3 == 0 {
+        if number.is_multiple_of(3) {
             inside.must(ALICE.assume());
         }
         let fd = inside.call(libc::SYS_openat, [libc::AT_FDCWD.into(), path, libc::O_RDWR.into()]);
@@ -466,8 +466,7 @@ fn a_storm_of_set_user_id_programs() {
         let look = |number: usize| {
             let file = Handle::open(daemon.path());
             while Instant::now() < until {
-                let groups =
-                    Groups::NATIVE - if number % 2 == 0 { Groups::VMA_STAT } else { Groups::empty() };
+                let groups = if number == 3 { Groups::NATIVE } else { Groups::NATIVE - Groups::VMA_STAT };
                 let strategy = if number == 3 { DumpStrategy::Children } else { DumpStrategy::All };
                 let asked = request(strategy, storms[0].pid(), groups);
                 let tasks = file.dump_with(&asked, [8 << 10, 160 << 10, 32 << 10, 1 << 20][number]).unwrap();
