@@ -39,7 +39,7 @@ static ALONE: Mutex<()> = Mutex::new(());
 /// How long a test may take with all its sources, and whether that is the long form.
 fn time() -> (Duration, bool) {
     let wanted = std::env::var("TASK_DIAG_STRESS_SECONDS").ok().map(|text| text.parse().unwrap());
-    (Duration::from_secs(wanted.unwrap_or(6)), wanted.is_some())
+    (Duration::from_secs(wanted.unwrap_or(3)), wanted.is_some())
 }
 
 /// Written at once: the test harness keeps the output of a test that passes to itself.
@@ -120,7 +120,7 @@ struct Frozen {
 
 impl Frozen {
     fn new() -> Frozen {
-        let farm = Farm::new(40, 3);
+        let farm = Farm::new(24, 3);
         let stat = proc::Stat::of(&farm.leaders()[0].to_string()).unwrap();
         Frozen { farm, name: common::zoo::comm(&stat.comm), hers: (0..5).map(|_| users::alices()).collect() }
     }
@@ -170,7 +170,7 @@ fn reader(number: usize, daemon: &Daemon, frozen: &Frozen, until: Instant) -> us
     let strategy = strategies[number % strategies.len()];
     let farm = &frozen.farm;
     let pid =
-        if strategy == DumpStrategy::Children { farm.parent.pid() } else { farm.leaders()[number % 40] };
+        if strategy == DumpStrategy::Children { farm.parent.pid() } else { farm.leaders()[number % 24] };
     let mut asked = request(strategy, pid, groups[number % groups.len()]);
     if strategy == DumpStrategy::AllThreads || strategy == DumpStrategy::All {
         asked.groups -= Groups::VMA_STAT;
@@ -195,12 +195,12 @@ fn reader(number: usize, daemon: &Daemon, frozen: &Frozen, until: Instant) -> us
 
 /// A process that reads dumps with no end, to be killed at any moment.
 fn doomed_reader(number: usize, path: &CString) -> Child {
-    let groups = if number % 2 == 0 { Groups::NATIVE - Groups::VMA_STAT } else { Groups::BASE };
+    let groups = if number.is_multiple_of(2) { Groups::NATIVE - Groups::VMA_STAT } else { Groups::BASE };
     let bytes = request(DumpStrategy::All, 0, groups).to_bytes();
     let mut buffer = vec![0u8; 64 << 10];
     let (path, message, into) = (path.as_ptr() as i64, bytes.as_ptr() as i64, buffer.as_mut_ptr() as i64);
     Child::start(0, |inside| {
-        if number % 3 == 0 {
+        if number.is_multiple_of(3) {
             inside.must(ALICE.assume());
         }
         let fd = inside.call(libc::SYS_openat, [libc::AT_FDCWD.into(), path, libc::O_RDWR.into()]);
@@ -228,7 +228,7 @@ fn a_storm() {
         let mut sizes = Vec::new();
         for round in 0..ROUNDS as usize {
             let until = Instant::now() + part;
-            let (many, few) = if time().1 { (48, 16) } else { (12, 4) };
+            let (many, few) = if time().1 { (48, 16) } else { (6, 2) };
             let doomed: Vec<Child> =
                 (0..few).map(|number| doomed_reader(number + round * many, &path)).collect();
             let dumps: usize = std::thread::scope(|scope| {
@@ -314,7 +314,7 @@ fn dumps_left_half_read() {
         return;
     }
     let _alone = ALONE.lock();
-    let (processes, dumps) = if time().1 { (3000, 1000) } else { (300, 200) };
+    let (processes, dumps) = if time().1 { (3000, 1000) } else { (200, 100) };
     let _farm = Farm::of(Some(ALICE), processes, 1);
     let (animal, bobs) = (lives::sleeper(), users::bobs());
     for source in sources() {
@@ -466,8 +466,7 @@ fn a_storm_of_set_user_id_programs() {
         let look = |number: usize| {
             let file = Handle::open(daemon.path());
             while Instant::now() < until {
-                let groups =
-                    Groups::NATIVE - if number % 2 == 0 { Groups::VMA_STAT } else { Groups::empty() };
+                let groups = if number == 3 { Groups::NATIVE } else { Groups::NATIVE - Groups::VMA_STAT };
                 let strategy = if number == 3 { DumpStrategy::Children } else { DumpStrategy::All };
                 let asked = request(strategy, storms[0].pid(), groups);
                 let tasks = file.dump_with(&asked, [8 << 10, 160 << 10, 32 << 10, 1 << 20][number]).unwrap();

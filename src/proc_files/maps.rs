@@ -299,6 +299,10 @@ mod tests {
 
     #[test]
     fn any_bytes_are_borne() {
+        let huge = SMAPS
+            .replace("Rss: 12 kB", "Rss: 99999999999999999 kB")
+            .replace("Pss: 3 kB", "Pss: 99999999999999999 kB");
+        parse_smaps(huge.as_bytes(), &|_, _| None, &mut Vec::new()).unwrap();
         for end in 0..SMAPS.len() {
             let mut bad = SMAPS.as_bytes().to_vec();
             bad[end] = 0xff;

@@ -247,6 +247,8 @@ mod tests {
 
     #[test]
     fn any_bytes_are_borne() {
+        let huge = TEXT.replace(" 44 kB", " 99999999999999999 kB").replace(" 48 kB", " 99999999999999999 kB");
+        assert!(Status::parse(huge.as_bytes()).is_some());
         for end in 0..TEXT.len() {
             let _ = Status::parse(&TEXT.as_bytes()[..end]);
             let mut bad = TEXT.as_bytes().to_vec();
