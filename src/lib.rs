@@ -31,3 +31,8 @@ pub mod proc_files;
 pub mod protocol;
 pub mod source;
 pub mod task;
+
+/// The README's examples, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

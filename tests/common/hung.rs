@@ -155,5 +155,7 @@ impl Hung {
 impl Drop for Hung {
     fn drop(&mut self) {
         self.let_go();
+        // Processes of other tests may have come by open files of it, so that it would be busy.
+        let _ = nix::mount::umount2(self._place.path(), nix::mount::MntFlags::MNT_DETACH);
     }
 }
