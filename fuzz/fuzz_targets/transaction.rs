@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use task_diag::access::{CallerError, Reader, may_see};
 use task_diag::client::OwnedTask;
+use task_diag::counters::Counters;
 use task_diag::engine::{EngineError, Transaction};
 use task_diag::protocol::{
     DumpStrategy, Groups, MESSAGE_LEN, Message, MessageWriter, Messages, Request, VmaFields, VmaStat,
@@ -118,7 +119,7 @@ fn reader(alice: bool) -> Reader {
 
 type Tasks = Arc<Mutex<BTreeMap<u32, Task>>>;
 
-struct MadeUp(Tasks, Arc<Budget>);
+struct MadeUp(Tasks, Arc<Budget>, Arc<Counters>);
 
 impl Source for MadeUp {
     fn name(&self) -> &'static str {
@@ -127,6 +128,10 @@ impl Source for MadeUp {
 
     fn budget(&self) -> &Arc<Budget> {
         &self.1
+    }
+
+    fn counters(&self) -> &Arc<Counters> {
+        &self.2
     }
 
     fn reader(&self, _: u32, _: u32, _: u32) -> Result<Reader, CallerError> {
@@ -324,7 +329,7 @@ fuzz_target!(|input: Input| {
         input.tasks.iter().take(20).map(|made| (made.pid.into(), Task::new(made))).collect();
     let tasks = Arc::new(Mutex::new(tasks));
     let budget = Arc::new(Budget::new(input.budget as usize, input.budget as usize));
-    let transaction = Transaction::new(Arc::new(MadeUp(tasks.clone(), budget.clone())));
+    let transaction = Transaction::new(Arc::new(MadeUp(tasks.clone(), budget.clone(), Arc::default())));
     let mut session = Session { tasks, budget, transaction, pending: false, expected: Expected::default() };
     for step in input.steps.iter().take(100) {
         match step {
