@@ -19,79 +19,46 @@ use users::ALICE;
 const FILE: &str = "TASK_DIAG_FILE";
 const PROCFS: &str = "TASK_DIAG_PROCFS";
 
+macro_rules! as_alice {
+    () => {
+        "setpriv --reuid=64001 --regid=64001 --clear-groups"
+    };
+}
+
 /// Commands that run another one as the reader that they are named for.
-const READERS: &[(&str, &[&str])] = &[
-    ("root in a pid namespace", &["unshare", "--pid", "--fork", "--mount-proc"]),
-    (
-        "root two pid namespaces down",
-        &["unshare", "--pid", "--fork", "--mount-proc", "unshare", "--pid", "--fork", "--mount-proc"],
-    ),
+const READERS: &[(&str, &str)] = &[
+    ("root in a pid namespace", "unshare --pid --fork --mount-proc"),
+    ("root two pid namespaces down", "unshare --pid --fork --mount-proc unshare --pid --fork --mount-proc"),
     (
         "a user in a pid namespace",
-        &[
-            "unshare",
-            "--pid",
-            "--fork",
-            "--mount-proc",
-            "setpriv",
-            "--reuid=64001",
-            "--regid=64001",
-            "--clear-groups",
-            "--inh-caps=-all",
-            "--bounding-set=-all",
-        ],
+        concat!("unshare --pid --fork --mount-proc ", as_alice!(), " --inh-caps=-all --bounding-set=-all"),
     ),
     (
         "root of a user's namespaces",
-        &[
-            "setpriv",
-            "--reuid=64001",
-            "--regid=64001",
-            "--clear-groups",
-            "--inh-caps=-all",
-            "unshare",
-            "--user",
-            "--map-root-user",
-            "--pid",
-            "--fork",
-            "--mount-proc",
-        ],
+        concat!(as_alice!(), " --inh-caps=-all unshare --user --map-root-user --pid --fork --mount-proc"),
     ),
     (
         "root of a user's user namespace alone",
-        &[
-            "setpriv",
-            "--reuid=64001",
-            "--regid=64001",
-            "--clear-groups",
-            "--inh-caps=-all",
-            "unshare",
-            "--user",
-            "--map-root-user",
-        ],
+        concat!(as_alice!(), " --inh-caps=-all unshare --user --map-root-user"),
     ),
     (
         "a user in a user namespace",
-        &[
-            "setpriv",
-            "--reuid=64001",
-            "--regid=64001",
-            "--clear-groups",
-            "--inh-caps=-all",
-            "unshare",
-            "--user",
-            "--map-current-user",
-            "setpriv",
-            "--inh-caps=-all",
-            "--bounding-set=-all",
-        ],
+        concat!(
+            as_alice!(),
+            " --inh-caps=-all unshare --user --map-current-user setpriv --inh-caps=-all --bounding-set=-all"
+        ),
     ),
-    (
-        "root in a user namespace of root's",
-        &["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"],
-    ),
-    ("nobody known in a user namespace", &["unshare", "--user"]),
+    ("root in a user namespace of root's", "unshare --user --map-root-user --pid --fork --mount-proc"),
+    ("nobody known in a user namespace", "unshare --user"),
 ];
+
+/// Runs another command by that of a prefix.
+fn under(prefix: &str) -> Command {
+    let mut words = prefix.split(' ');
+    let mut command = Command::new(words.next().unwrap());
+    command.args(words);
+    command
+}
 
 #[test]
 fn every_reader_sees_its_own_namespaces() {
@@ -100,18 +67,10 @@ fn every_reader_sees_its_own_namespaces() {
     }
     let _zoo = zoo::all();
     let _below: Vec<_> = [
-        &[
-            "setpriv",
-            "--reuid=64001",
-            "--regid=64001",
-            "--clear-groups",
-            "unshare",
-            "--user",
-            "--map-root-user",
-        ][..],
-        &["setpriv", "--reuid=64001", "--regid=64001", "--clear-groups", "unshare", "--user"],
-        &["unshare", "--user", "--pid", "--fork", "--kill-child"],
-        &["unshare", "--pid", "--fork", "--kill-child"],
+        concat!(as_alice!(), " unshare --user --map-root-user"),
+        concat!(as_alice!(), " unshare --user"),
+        "unshare --user --pid --fork --kill-child",
+        "unshare --pid --fork --kill-child",
     ]
     .map(Sleeping::under)
     .into();
@@ -119,8 +78,8 @@ fn every_reader_sees_its_own_namespaces() {
         let daemon = Daemon::start(source);
         for (name, prefix) in READERS {
             let me = std::env::current_exe().unwrap();
-            let mut look = Command::new(prefix[0]);
-            look.args(&prefix[1..]).arg(me).args(["--exact", "look_from_here", "--ignored", "--nocapture"]);
+            let mut look = under(prefix);
+            look.arg(me).args(["--exact", "look_from_here", "--ignored", "--nocapture"]);
             look.env(FILE, daemon.path()).env(PROCFS, if source.name == "bpf" { "" } else { "1" });
             let output = look.output().unwrap();
             let text = String::from_utf8_lossy(&output.stdout);
@@ -139,9 +98,8 @@ fn every_reader_sees_its_own_namespaces() {
 struct Sleeping(std::process::Child);
 
 impl Sleeping {
-    fn under(prefix: &[&str]) -> Sleeping {
-        let mut command = Command::new(prefix[0]);
-        Sleeping(command.args(&prefix[1..]).args(["sleep", "1000"]).spawn().unwrap())
+    fn under(prefix: &str) -> Sleeping {
+        Sleeping(under(prefix).args(["sleep", "1000"]).spawn().unwrap())
     }
 }
 
