@@ -249,7 +249,7 @@ impl Session {
             Err(EngineError::Source(SourceError::NoSuchTask)) => {
                 assert!(self.expected.request.unwrap().strategy == DumpStrategy::One);
             }
-            Err(EngineError::OverBudget(user)) => assert_eq!(user, reader(alice).fsuid),
+            Err(EngineError::Source(SourceError::OverBudget(user))) => assert_eq!(user, reader(alice).fsuid),
             Err(e) => panic!("{e}"),
         }
         self.pending = false;

@@ -29,11 +29,6 @@ pub enum EngineError {
     /// The buffer holds not even the smallest next piece.
     #[error("the buffer is too small for the next piece of the answer")]
     BufferTooSmall,
-    /// The rest of a task that is larger than the buffer cannot be kept for the next read.
-    #[error(
-        "user {0} holds too much of dumps half read; end some, read with larger buffers, or raise --parked-per-user"
-    )]
-    OverBudget(u32),
 }
 
 impl EngineError {
@@ -45,7 +40,6 @@ impl EngineError {
             EngineError::Caller(e) => e.to_errno(),
             EngineError::Source(e) => e.to_errno(),
             EngineError::BufferTooSmall => libc::EMSGSIZE,
-            EngineError::OverBudget(_) => libc::ENOMEM,
         }
     }
 }
@@ -243,7 +237,7 @@ impl Dump {
                 Packed::Part(n) if used == 0 => {
                     *half_sent = HalfSent::new(&task, progress, budget, reader.fsuid);
                     if half_sent.is_none() {
-                        failed = Some(EngineError::OverBudget(reader.fsuid));
+                        failed = Some(SourceError::OverBudget(reader.fsuid).into());
                         return Visit::Full;
                     }
                     shown += 1;

@@ -167,8 +167,10 @@ pub enum SourceError {
         "cannot read the processes: {0}; is /proc mounted, and are there descriptors enough (ulimit -n)?"
     )]
     Unreadable(#[source] nix::Error),
-    /// The list of what is to be read cannot be kept between reads.
-    #[error("user {0} holds too much of dumps half read; end some, or raise --parked-per-user")]
+    /// What is still to be sent cannot be kept between reads.
+    #[error(
+        "user {0} holds too much of dumps half read; end some, read with larger buffers, or raise --parked-per-user"
+    )]
     OverBudget(u32),
     /// The reading thread is gone, or not where the source can see it.
     #[error("the reading thread is not to be found")]

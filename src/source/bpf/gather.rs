@@ -145,9 +145,7 @@ impl Memory {
             .filter(|at| asks_line(at) || !matches!(memory.entries[*at].mappings, Mappings::None))
             .collect();
         memory.read(source, selection, records, &owners, &asks_line);
-        let owners: Vec<usize> =
-            owners.into_iter().filter(|at| memory.entries[*at].verdict == Verdict::Show).collect();
-        memory.judge_again(source, reader, records, &owners);
+        memory.judge(source, reader, records, owners.into_iter());
         memory
     }
 
@@ -178,18 +176,6 @@ impl Memory {
                 self.entries[first..].iter_mut().for_each(|entry| entry.verdict = Verdict::Later);
             }
         }
-    }
-
-    /// Judges these records again, all of those that are to be shown.
-    pub fn judge(
-        &mut self,
-        source: &BpfSource,
-        reader: &Reader,
-        records: &[TaskRecord],
-        range: Range<usize>,
-    ) {
-        let shown: Vec<usize> = range.filter(|at| self.entries[*at].verdict == Verdict::Show).collect();
-        self.judge_again(source, reader, records, &shown);
     }
 
     /// Bytes that it takes, about.
@@ -257,7 +243,15 @@ impl Memory {
     }
 
     /// What was gathered counts only if the task is still the one that was judged, with the same program and rights.
-    fn judge_again(&mut self, source: &BpfSource, reader: &Reader, records: &[TaskRecord], owners: &[usize]) {
+    /// So those of these places that are to be shown are judged again.
+    pub fn judge(
+        &mut self,
+        source: &BpfSource,
+        reader: &Reader,
+        records: &[TaskRecord],
+        places: impl Iterator<Item = usize>,
+    ) {
+        let owners: Vec<usize> = places.filter(|at| self.entries[*at].verdict == Verdict::Show).collect();
         let ids: Vec<u32> = owners.iter().map(|at| records[*at].base.pid).collect();
         let mut slot = source.programs.slot();
         let mut done = 0;
