@@ -78,9 +78,16 @@ fn bytes(object: &Value, name: &str) -> Option<Vec<u8>> {
     }
 }
 
-/// As the `ps` of the machine writes bytes in the C locale.
+/// What `ps` writes as it is in the C locale, and `?` for every other byte.
 fn in_ascii(bytes: &[u8]) -> String {
     bytes.iter().map(|b| if matches!(b, b' '..=b'~') { char::from(*b) } else { '?' }).collect()
+}
+
+/// Whether `theirs` is `ours` as the `ps` of the machine writes it: a newline is a blank, another control character a
+/// dot or, like what is not ASCII, a question mark.
+fn is_written(theirs: &str, ours: &str) -> bool {
+    let same = |(theirs, ours)| theirs == ours || (ours == b'?' && matches!(theirs, b' ' | b'.'));
+    theirs.len() == ours.len() && theirs.bytes().zip(ours.bytes()).all(same)
 }
 
 fn ours(way: &[String]) -> BTreeMap<u32, Line> {
@@ -93,7 +100,7 @@ fn ours(way: &[String]) -> BTreeMap<u32, Line> {
         let mut args = bytes(object, "args").unwrap_or_default();
         args.truncate(args.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1));
         args.iter_mut().filter(|byte| **byte == 0).for_each(|byte| *byte = b' ');
-        let mut args = in_ascii(&args);
+        let mut args = in_ascii(args.trim_ascii_end());
         if args.is_empty() {
             let end = if state == 'Z' { "] <defunct>" } else { "]" };
             args = format!("[{}{end}", in_ascii(&bytes(object, "comm").unwrap()));
@@ -104,7 +111,7 @@ fn ours(way: &[String]) -> BTreeMap<u32, Line> {
             state,
             rss: object["rss"].as_u64().unwrap(),
             seconds: object["cputimes"].as_u64().unwrap(),
-            args: args.trim_end().to_string(),
+            args,
         };
         (object["pid"].as_u64().unwrap() as u32, line)
     };
@@ -119,8 +126,10 @@ fn agree(ours: &Line, was: &Line, is: &Line, source: &Source) -> bool {
         // An array of arguments that are all empty.
         None if theirs.args == "?" => ours.args.starts_with('['),
         // That ps reads no more of a command line than 128 KiB.
-        None if theirs.args.len() > 100_000 => ours.args.starts_with(&theirs.args),
-        None => ours.args == theirs.args,
+        None if theirs.args.len() > 100_000 => {
+            ours.args.get(..theirs.args.len()).is_some_and(|start| is_written(&theirs.args, start))
+        }
+        None => is_written(&theirs.args, &ours.args),
     };
     // A source may be some clock ticks off, which can be the ones that complete a second.
     let late = if source.ticks > 0 { 1 } else { 0 };

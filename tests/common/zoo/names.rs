@@ -11,6 +11,7 @@ pub fn all() -> Vec<Animal> {
         odd_name(),
         long_command_line(),
         empty_first_argument(),
+        script_as_argument(),
         long_title(),
         short_title(),
         empty_title(),
@@ -48,6 +49,11 @@ pub fn long_command_line() -> Animal {
 /// A command line that begins with a NUL.
 pub fn empty_first_argument() -> Animal {
     shell("empty first argument", "", ["".to_string(), "last".to_string()].into_iter())
+}
+
+/// Lines, control characters and bytes that are no text within an argument.
+pub fn script_as_argument() -> Animal {
+    shell("script as argument", "sh", ["one\n\ttwo\n\n\x1b[1m \u{e9}\x7f\n".to_string()].into_iter())
 }
 
 /// Where this process', and so its children's, arguments and environment stand.
