@@ -7,7 +7,7 @@ use task_diag::access::{CallerError, Reader};
 use task_diag::counters::Counters;
 use task_diag::engine::Transaction;
 use task_diag::protocol::{Attribute, Groups, Messages, Request};
-use task_diag::source::{Anchor, Budget, Gathered, Selection, Source, SourceError, Visit, Walk};
+use task_diag::source::{Anchor, Budget, Gathered, Sections, Selection, Source, SourceError, Visit, Walk};
 use task_diag::task::{Facts, TaskRecord};
 
 const TASKS: usize = 2_000;
@@ -39,7 +39,7 @@ impl Source for Prepared {
         Ok(Reader::default())
     }
 
-    fn start(&self, _: &Reader, selection: Selection) -> Result<Box<dyn Walk>, SourceError> {
+    fn start(&self, _: &Reader, selection: Selection, _: &[u32]) -> Result<Box<dyn Walk>, SourceError> {
         Ok(Box::new(PreparedWalk { records: self.0.clone(), groups: selection.groups, next: 0 }))
     }
 }
@@ -58,6 +58,7 @@ impl Walk for PreparedWalk {
                     groups: self.groups,
                     mappings: &[],
                     command_line: &[],
+                    sections: Sections::default(),
                     missing: Groups::empty(),
                     anchor: &Anchor::Number,
                 };

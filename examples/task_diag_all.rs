@@ -200,14 +200,12 @@ fn show(out: &mut dyn Write, message: &Message, within: bool) -> Result<(), Box<
             Attribute::Statm(statm) => show_statm(out, &statm)?,
             Attribute::Cmdline(bytes) => writeln!(out, "    cmdline {}", bytes.escape_ascii())?,
             Attribute::Missing(mask) => writeln!(out, "    missing {mask:#x}")?,
-            Attribute::Unknown { id, payload } => {
-                writeln!(out, "    attribute {id}: {} bytes", payload.len())?
-            }
             Attribute::Vma(list) => {
                 for vma in list {
                     show_vma(out, &vma?)?;
                 }
             }
+            other => writeln!(out, "    attribute {}: {} bytes", other.id(), other.payload().len())?,
         }
     }
     Ok(())

@@ -90,7 +90,7 @@ fn borrowed_tasks_are_whole_however_small_the_pieces() {
         let daemon = Daemon::start(source);
         let mut client = Client::open(daemon.path()).unwrap();
         let request = Request::one(animal.pid, LIGHT | Groups::STAT | Groups::STATM | Groups::VMA);
-        let whole = client.tasks(request).unwrap().remove(0);
+        let whole = client.tasks(request.clone()).unwrap().remove(0);
         assert!(whole.mappings.len() > 5000);
         for buffer in [512, 4096, 70_000] {
             client.set_buffer_len(buffer);

@@ -365,7 +365,7 @@ fn info_is_text_for_everyone() {
         {
             assert!(value("groups").split(' ').any(|group| group == word), "{word} in {}", value("groups"));
         }
-        assert_eq!(value("strategies"), "ALL=0 ONE=1 ALL_THREAD=2 CHILDREN=3 THREAD=4");
+        assert_eq!(value("strategies"), "ALL=0 ONE=1 ALL_THREAD=2 CHILDREN=3 THREAD=4 SET=16 SUBTREE=17");
 
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o444);
         let write = || Handle::open_with(&path, OFlag::O_WRONLY).map(|file| file.write(b"text"));

@@ -15,7 +15,7 @@ use task_diag::protocol::{
     DumpStrategy, Groups, MESSAGE_LEN, Message, MessageWriter, Messages, Request, VmaFields, VmaStat,
     push_vma,
 };
-use task_diag::source::{Anchor, Budget, Gathered, Selection, Source, SourceError, Visit, Walk};
+use task_diag::source::{Anchor, Budget, Gathered, Sections, Selection, Source, SourceError, Visit, Walk};
 use task_diag::task::{Facts, TaskRecord};
 
 #[derive(Arbitrary, Debug)]
@@ -103,6 +103,7 @@ impl Task {
             groups: self.groups & asked,
             mappings: if shown(Groups::VMA) { mappings } else { &[] },
             command_line: if shown(Groups::CMDLINE) { &self.line } else { &[] },
+            sections: Sections::default(),
             missing: self.missing,
             anchor: &Anchor::Number,
         }
@@ -138,7 +139,7 @@ impl Source for MadeUp {
         unreachable!()
     }
 
-    fn start(&self, _: &Reader, selection: Selection) -> Result<Box<dyn Walk>, SourceError> {
+    fn start(&self, _: &Reader, selection: Selection, _: &[u32]) -> Result<Box<dyn Walk>, SourceError> {
         let one = selection.strategy == DumpStrategy::One;
         if one && !self.0.lock().unwrap().contains_key(&selection.pid) {
             return Err(SourceError::NoSuchTask);

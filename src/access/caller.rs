@@ -1,6 +1,6 @@
 //! Whose eyes a read has: the credentials of the calling thread, taken at that read.
 
-use super::{CAP_SYS_PTRACE, IdMaps, PidNamespace, Visibility};
+use super::{CAP_SYS_PTRACE, CAPS_DAC, IdMaps, PidNamespace, Visibility};
 use crate::proc_files::{PF_IO_WORKER, PF_KTHREAD, ProcRoot, StatLine, Status, TaskDir};
 use std::sync::Arc;
 use thiserror::Error;
@@ -128,6 +128,11 @@ impl Reader {
     /// Whether the reader has CAP_SYS_PTRACE in its own user namespace.
     pub fn may_ptrace(&self) -> bool {
         self.effective & (1 << CAP_SYS_PTRACE) != 0
+    }
+
+    /// Whether the reader may open files whose owner it is not, in its own user namespace.
+    pub fn opens_any_file(&self) -> bool {
+        self.effective & CAPS_DAC != 0
     }
 
     /// Whether the reader may look at every task there is: CAP_SYS_PTRACE in the initial user namespace.

@@ -39,6 +39,21 @@ impl IdMaps {
         shown
     }
 
+    /// A group id as this namespace shows it (`from_kgid_munged`).
+    pub(crate) fn shown_group(&self, gid: u32) -> u32 {
+        inside(&self.groups, gid)
+    }
+
+    /// A user id as this namespace shows it, all ones where it has none (`from_kuid`).
+    pub(crate) fn shown_user_or_none(&self, uid: u32) -> u32 {
+        find(&self.users, uid).unwrap_or(u32::MAX)
+    }
+
+    /// Whether this namespace has names for these ids of a user and a group.
+    pub(crate) fn name(&self, (uid, gid): (u32, u32)) -> bool {
+        find(&self.users, uid).and(find(&self.groups, gid)).is_some()
+    }
+
     /// The user that this namespace calls root, as the daemon's namespace calls it.
     pub(crate) fn root(&self) -> Option<u32> {
         self.users.iter().find(|extent| extent.inside == 0).map(|extent| extent.outside)
@@ -46,11 +61,15 @@ impl IdMaps {
 }
 
 fn inside(map: &[Extent], id: u32) -> u32 {
+    find(map, id).unwrap_or(OVERFLOW)
+}
+
+fn find(map: &[Extent], id: u32) -> Option<u32> {
     let name = |extent: &Extent| {
         let at = id.checked_sub(extent.outside).filter(|at| *at < extent.count)?;
         extent.inside.checked_add(at)
     };
-    map.iter().find_map(name).unwrap_or(OVERFLOW)
+    map.iter().find_map(name)
 }
 
 fn parse(text: &[u8]) -> Vec<Extent> {

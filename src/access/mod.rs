@@ -10,4 +10,4 @@ pub use id_map::IdMaps;
 pub use namespaces::PidNamespace;
 pub(crate) use namespaces::user_ns_below;
 pub(crate) use policy::ids_match;
-pub use policy::{CAP_SYS_PTRACE, Sight, Visibility, may_see, sight};
+pub use policy::{CAP_SYS_PTRACE, CAPS_DAC, Sight, Visibility, may_see, sight};

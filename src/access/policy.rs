@@ -7,6 +7,9 @@ use crate::task::{Facts, TaskRecord};
 /// Number of the capability that lets a reader look at tasks of others (`CAP_SYS_PTRACE`).
 pub const CAP_SYS_PTRACE: u32 = 19;
 
+/// The capabilities each of which opens files of others (`CAP_DAC_OVERRIDE`, `CAP_DAC_READ_SEARCH`), a bit each.
+pub const CAPS_DAC: u64 = 1 << 1 | 1 << 2;
+
 /// What is shown of tasks that the reader may not look at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Visibility {
@@ -34,6 +37,8 @@ pub enum Sight {
     Nothing,
     /// The groups that `/proc` guards by no right ([`Groups::UNGUARDED`]).
     Unguarded,
+    /// What the ptrace rule guards, but not what stands in files that only their owner may open ([`Groups::OWNERS`]).
+    Looking,
     /// Everything.
     Full,
 }
@@ -44,6 +49,7 @@ impl Sight {
         match self {
             Sight::Nothing => Groups::empty(),
             Sight::Unguarded => asked & Groups::UNGUARDED,
+            Sight::Looking => asked - Groups::OWNERS,
             Sight::Full => asked,
         }
     }
@@ -53,7 +59,8 @@ impl Sight {
 pub fn sight(reader: &Reader, task: &TaskRecord) -> Sight {
     match reader.visibility {
         _ if task.facts().contains(Facts::UNSETTLED) => Sight::Nothing,
-        _ if may_see(reader, task) => Sight::Full,
+        _ if may_see(reader, task) && opens_files_of(reader, task) => Sight::Full,
+        _ if may_see(reader, task) => Sight::Looking,
         Visibility::Proc => Sight::Unguarded,
         Visibility::Ptrace => Sight::Nothing,
     }
@@ -81,6 +88,23 @@ pub fn may_see(reader: &Reader, task: &TaskRecord) -> bool {
     }
     let permitted = u64::from(task.credentials.permitted);
     over_task || (facts.contains(Facts::SAME_USER_NS) && permitted & !reader.effective == 0)
+}
+
+/// Whether the kernel would let `reader` open a file of mode 0400 below the task's directory in `/proc`.
+///
+/// Mirrors `task_dump_owner` and `generic_permission`. Where it is not known whose the files are, they are another's.
+fn opens_files_of(reader: &Reader, task: &TaskRecord) -> bool {
+    const DUMPABLE: Facts = Facts::HAS_MEMORY.union(Facts::DUMPABLE_KNOWN).union(Facts::DUMPABLE);
+    let facts = task.facts();
+    let owner = match facts.contains(DUMPABLE) {
+        true => Some((task.credentials.euid, task.credentials.egid)),
+        // Files of tasks without memory are root's, and so are others' that are not dumpable: that of their namespace.
+        false if facts.contains(Facts::SAME_USER_NS) || !facts.contains(Facts::HAS_MEMORY) => Some((0, 0)),
+        false => None,
+    };
+    let ids = owner.unwrap_or((task.credentials.euid, task.credentials.egid));
+    let over_files = reader.opens_any_file() && reader.id_maps.as_ref().is_none_or(|maps| maps.name(ids));
+    over_files || owner.is_some_and(|(uid, _)| uid == reader.fsuid)
 }
 
 /// Whether all of the task's user and group ids are the reader's filesystem ids.

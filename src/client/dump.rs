@@ -179,7 +179,7 @@ impl<'a> TaskRef<'a> {
                         Some(line) => line.to_mut().extend_from_slice(bytes),
                         none => *none = Some(Cow::Borrowed(bytes)),
                     },
-                    Attribute::Vma(_) | Attribute::Unknown { .. } => {}
+                    _ => {}
                 }
             }
         }

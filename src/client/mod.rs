@@ -181,7 +181,7 @@ impl<T: Read + Write> Client<T> {
     /// # Errors
     /// As [`Client::dump`] and [`Dump::next_batch`].
     pub fn tasks(&mut self, request: Request) -> Result<Vec<OwnedTask>, ClientError> {
-        match self.collect(request) {
+        match self.collect(request.clone()) {
             Err(error) if error.errno().is_some_and(mount::is_disconnected) => self.collect(request),
             outcome => outcome,
         }

@@ -106,7 +106,7 @@ impl OwnedTask {
                         self.mappings.push(vma?.into());
                     }
                 }
-                Attribute::Unknown { .. } => {}
+                _ => {}
             }
         }
         Ok(())

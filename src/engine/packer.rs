@@ -1,13 +1,15 @@
 //! A task into whole messages, over as many buffers as it takes.
 
-use crate::protocol::{Groups, MAX_PAYLOAD, MessageWriter, attribute_id, record_len};
-use crate::source::Gathered;
+use crate::protocol::{
+    Groups, MAX_PAYLOAD, MessageWriter, attribute_id, cgroup_record_len, descriptor_record_len, record_len,
+};
+use crate::source::{Gathered, Sections};
 use zerocopy::IntoBytes;
 
 /// How far a task has been sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Progress {
-    /// Index of the next part in [`ORDER`].
+    /// Index of the next part in [`ORDER`]; after those its end and the byte at which the next section begins.
     pub part: usize,
     /// Bytes of that part that have been sent.
     pub offset: usize,
@@ -24,9 +26,9 @@ pub(super) enum Packed {
     NoRoom,
 }
 
-/// The order of a task's attributes.
-const ORDER: [Groups; 7] =
-    [Groups::BASE, Groups::CRED, Groups::VMA, Groups::STAT, Groups::STATM, Groups::CMDLINE, Groups::MISSING];
+/// The order of a task's attributes; then come its sections, then MISSING.
+const ORDER: [Groups; 6] =
+    [Groups::BASE, Groups::CRED, Groups::VMA, Groups::STAT, Groups::STATM, Groups::CMDLINE];
 
 /// Writes one message of `task` to the beginning of `buf`, with as much of it as fits, and moves `progress` on.
 pub(super) fn pack(buf: &mut [u8], seq: u32, task: &Gathered, progress: &mut Progress) -> Packed {
@@ -41,7 +43,43 @@ pub(super) fn pack(buf: &mut [u8], seq: u32, task: &Gathered, progress: &mut Pro
         }
         *progress = Progress { part: progress.part + 1, offset: 0 };
     }
+    if !append_sections(&mut message, task, progress) {
+        return match message.is_bare() {
+            true => Packed::NoRoom,
+            false => Packed::Part(message.finish(true)),
+        };
+    }
     Packed::Whole(message.finish(false))
+}
+
+/// Appends what comes after the parts of [`ORDER`]; false if some of it has to wait for another message.
+fn append_sections(message: &mut MessageWriter, task: &Gathered, progress: &mut Progress) -> bool {
+    let at = |progress: &Progress| progress.part - ORDER.len();
+    while let Some((id, payload, next)) = task.sections.at(at(progress)) {
+        let group = Sections::group(id);
+        let shown = !group.is_empty() && task.groups.contains(group);
+        if shown && !append_section(message, group, id as u16, payload, &mut progress.offset) {
+            return false;
+        }
+        *progress = Progress { part: ORDER.len() + next, offset: 0 };
+    }
+    !task.groups.contains(Groups::MISSING)
+        || message.attribute(attribute_id::MISSING, &task.missing.bits().to_ne_bytes()).is_ok()
+}
+
+fn append_section(
+    message: &mut MessageWriter,
+    group: Groups,
+    id: u16,
+    payload: &[u8],
+    offset: &mut usize,
+) -> bool {
+    match group {
+        Groups::CGROUP => append_list(message, id, payload, offset, whole_records(cgroup_record_len)),
+        Groups::FD => append_list(message, id, payload, offset, whole_records(descriptor_record_len)),
+        Groups::GROUPS | Groups::FILES | Groups::ENVIRON => append_list(message, id, payload, offset, words),
+        _ => message.attribute(id, payload).is_ok(),
+    }
 }
 
 /// Writes a message that says only that nothing more of this task follows.
@@ -56,17 +94,17 @@ pub(super) fn pack_bare(buf: &mut [u8], seq: u32, pid: u32, tgid: u32) -> Packed
 fn append(message: &mut MessageWriter, part: Groups, task: &Gathered, offset: &mut usize) -> bool {
     let record = task.record;
     let (id, fixed): (u16, &[u8]) = match part {
-        Groups::VMA => return append_list(message, attribute_id::VMA, task.mappings, offset, whole_records),
+        Groups::VMA => {
+            let cut = whole_records(record_len);
+            return append_list(message, attribute_id::VMA, task.mappings, offset, cut);
+        }
         Groups::CMDLINE => {
-            return append_list(message, attribute_id::CMDLINE, task.command_line, offset, |_, room| {
-                room & !3
-            });
+            return append_list(message, attribute_id::CMDLINE, task.command_line, offset, words);
         }
         Groups::BASE => (attribute_id::BASE, record.base.as_bytes()),
         Groups::CRED => (attribute_id::CRED, record.credentials.as_bytes()),
         Groups::STAT => (attribute_id::STAT, record.stat.as_bytes()),
-        Groups::STATM => (attribute_id::STATM, record.statm.as_bytes()),
-        _ => return message.attribute(attribute_id::MISSING, &task.missing.bits().to_ne_bytes()).is_ok(),
+        _ => (attribute_id::STATM, record.statm.as_bytes()),
     };
     message.attribute(id, fixed).is_ok()
 }
@@ -90,14 +128,21 @@ fn append_list(
     false
 }
 
-/// The length of as many whole records as fit.
-fn whole_records(list: &[u8], room: usize) -> usize {
-    let mut end = 0;
-    while let Some(len) = record_len(&list[end..]) {
-        if end + len > room {
-            break;
+/// The length of as many bytes as fit and leave no padding between the pieces.
+fn words(_: &[u8], room: usize) -> usize {
+    room & !3
+}
+
+/// The length of as many whole records as fit, by what tells the length of one.
+fn whole_records(record_len: fn(&[u8]) -> Option<usize>) -> impl Fn(&[u8], usize) -> usize {
+    move |list, room| {
+        let mut end = 0;
+        while let Some(len) = record_len(&list[end..]) {
+            if end + len > room {
+                break;
+            }
+            end += len;
         }
-        end += len;
+        end
     }
-    end
 }

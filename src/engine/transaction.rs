@@ -4,7 +4,7 @@ use super::packer::{Packed, Progress, pack, pack_bare};
 use crate::access::{CallerError, Reader};
 use crate::counters::Counters;
 use crate::protocol::{Groups, Request, RequestError};
-use crate::source::{Anchor, Budget, Gathered, Selection, Share, Source, SourceError, Visit, Walk};
+use crate::source::{Anchor, Budget, Gathered, Sections, Selection, Share, Source, SourceError, Visit, Walk};
 use crate::task::TaskRecord;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -53,7 +53,7 @@ pub struct Transaction {
     dump: Mutex<Option<Box<Dump>>>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Phase {
     Idle,
     /// Written and not yet read; judged by the first read.
@@ -99,9 +99,9 @@ impl Transaction {
         buf: &mut [u8],
     ) -> Result<usize, EngineError> {
         let mut dump = self.dump.lock();
-        let requested = match *self.phase.lock() {
+        let requested = match &*self.phase.lock() {
             Phase::Idle => return Ok(0),
-            Phase::Requested(request) => Some(request),
+            Phase::Requested(request) => Some(request.clone()),
             Phase::Reading => None,
         };
         let begin = Instant::now();
@@ -182,6 +182,7 @@ struct HalfSent {
     groups: Groups,
     mappings: Vec<u8>,
     command_line: Vec<u8>,
+    sections: Vec<u8>,
     missing: Groups,
     anchor: Anchor,
     progress: Progress,
@@ -190,8 +191,8 @@ struct HalfSent {
 
 impl Dump {
     fn start(source: &dyn Source, reader: &Reader, request: Request) -> Result<Dump, SourceError> {
-        let Request { seq, groups, strategy, pid } = request;
-        let walk = source.start(reader, Selection { strategy, pid, groups })?;
+        let Request { seq, groups, strategy, pid, pids } = request;
+        let walk = source.start(reader, Selection { strategy, pid, groups }, &pids)?;
         Ok(Dump {
             seq,
             groups,
@@ -278,19 +279,22 @@ impl Dump {
 fn pack_for(reader: &Reader, buf: &mut [u8], seq: u32, task: &Gathered, progress: &mut Progress) -> Packed {
     let Some(ids) = &reader.id_maps else { return pack(buf, seq, task, progress) };
     let record = TaskRecord { credentials: ids.shown(&task.record.credentials), ..*task.record };
-    pack(buf, seq, &Gathered { record: &record, ..*task }, progress)
+    let sections = task.sections.shown(ids);
+    pack(buf, seq, &Gathered { record: &record, sections: Sections::new(&sections), ..*task }, progress)
 }
 
 impl HalfSent {
     /// `None` where the user may not have so much kept.
     fn new(task: &Gathered, progress: Progress, budget: &Arc<Budget>, user: u32) -> Option<HalfSent> {
-        let bytes = size_of::<HalfSent>() + task.mappings.len() + task.command_line.len();
+        let lists = task.mappings.len() + task.command_line.len() + task.sections.len();
+        let bytes = size_of::<HalfSent>() + lists;
         Some(HalfSent {
             _share: budget.take(user, bytes)?,
             record: *task.record,
             groups: task.groups,
             mappings: task.mappings.to_vec(),
             command_line: task.command_line.to_vec(),
+            sections: task.sections.as_bytes().to_vec(),
             missing: task.missing,
             anchor: task.anchor.clone(),
             progress,
@@ -303,6 +307,7 @@ impl HalfSent {
             groups: self.groups,
             mappings: &self.mappings,
             command_line: &self.command_line,
+            sections: Sections::new(&self.sections),
             missing: self.missing,
             anchor: &self.anchor,
         }

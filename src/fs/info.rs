@@ -1,8 +1,8 @@
 //! The text file beside the interface, which tells a client what this server offers.
 
 use crate::access::Visibility;
-use crate::proc_files::page_size;
-use crate::protocol::Groups;
+use crate::proc_files::{clock_ticks, page_size};
+use crate::protocol::{DumpStrategy, Groups};
 use crate::source::Limits;
 use std::fmt::Write;
 
@@ -24,7 +24,8 @@ impl Info {
             .iter_names()
             .map(|(name, bit)| format!("{name}={}", bit.bits().trailing_zeros()))
             .collect();
-        let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100);
+        let strategies =
+            DumpStrategy::EVERY.map(|strategy| format!("{}={}", strategy.name(), strategy as u64));
         let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         let mut text = String::new();
         let mut line = |key: &str, value: &dyn std::fmt::Display| {
@@ -34,9 +35,9 @@ impl Info {
         line("protocol", &1);
         line("source", &self.source);
         line("groups", &groups.join(" "));
-        line("strategies", &"ALL=0 ONE=1 ALL_THREAD=2 CHILDREN=3 THREAD=4");
+        line("strategies", &strategies.join(" "));
         line("page_size", &page_size());
-        line("clock_ticks", &ticks);
+        line("clock_ticks", &clock_ticks());
         line("visibility", &self.visibility.name());
         line("deadline_target_ms", &self.limits.deadlines.target.as_millis());
         line("deadline_read_ms", &self.limits.deadlines.read.as_millis());

@@ -3,10 +3,13 @@
 //! Nothing here is UTF-8: names are whatever bytes a program chose. The root is a parameter, so that tests can
 //! feed a made-up one.
 
+pub(crate) mod fields;
 mod maps;
+mod open_file;
 mod stat;
 mod status;
 
+pub(crate) use fields::signed;
 pub use maps::{Mappings, TrueName, parse_maps, parse_smaps};
 pub(crate) use stat::{PF_IO_WORKER, PF_KTHREAD};
 pub use stat::{PF_WQ_WORKER, StatLine};
@@ -32,6 +35,8 @@ pub struct OwnNamespaces {
     pub user: u64,
     /// `/proc/self/ns/pid`
     pub pid: u64,
+    /// `/proc/self/ns/cgroup`
+    pub cgroup: u64,
 }
 
 /// A mounted proc filesystem.
@@ -41,6 +46,7 @@ pub struct ProcRoot {
     dir: OwnedFd,
     own: OwnNamespaces,
     remembers_dumpable: Option<bool>,
+    tick: u64,
 }
 
 impl ProcRoot {
@@ -58,8 +64,9 @@ impl ProcRoot {
         Ok(ProcRoot {
             path,
             dir: dir.into(),
-            own: OwnNamespaces { user: inode("user"), pid: inode("pid") },
+            own: OwnNamespaces { user: inode("user"), pid: inode("pid"), cgroup: inode("cgroup") },
             remembers_dumpable: kernel_remembers_dumpable(),
+            tick: 1_000_000_000 / clock_ticks(),
         })
     }
 
@@ -77,6 +84,11 @@ impl ProcRoot {
     /// `None` where that cannot be found out.
     pub fn remembers_dumpable(&self) -> Option<bool> {
         self.remembers_dumpable
+    }
+
+    /// Nanoseconds of a clock tick.
+    pub(crate) fn tick(&self) -> u64 {
+        self.tick
     }
 
     /// The thread-group ids of all processes, ascending.
@@ -160,10 +172,22 @@ impl TaskDir {
 
     /// Inode number of the task's namespace of that kind (`pid`, `user`, ...), where this process may know it.
     pub fn namespace(&self, kind: &str) -> Option<u64> {
-        let target = readlinkat(&self.dir, format!("ns/{kind}").as_str()).ok()?;
-        let text = target.as_bytes();
-        let digits = text.strip_prefix(kind.as_bytes())?.strip_prefix(b":[")?.strip_suffix(b"]")?;
-        std::str::from_utf8(digits).ok()?.parse().ok()
+        self.namespace_link(kind).map(u64::from)
+    }
+
+    /// The number that the link of a namespace bears; some kinds have two links.
+    pub(crate) fn namespace_link(&self, link: &str) -> Option<u32> {
+        let text = self.link(&format!("ns/{link}")).ok()?;
+        let digits = &text[memchr::memchr(b'[', &text)? + 1..];
+        decimal(digits.strip_suffix(b"]")?).and_then(|inode| inode.try_into().ok())
+    }
+
+    /// What a link of the task says, as raw bytes.
+    ///
+    /// # Errors
+    /// As [`TaskDir::read`].
+    pub(crate) fn link(&self, name: &str) -> nix::Result<Vec<u8>> {
+        Ok(readlinkat(&self.dir, name)?.as_bytes().to_vec())
     }
 
     /// A descriptor of the task's namespace of that kind.
@@ -186,9 +210,14 @@ impl TaskDir {
 
     /// The true name of the file mapped at `start..end`, where the kernel's text forms cannot be told apart.
     pub fn mapped_file(&self, start: u64, end: u64) -> Option<Vec<u8>> {
-        let link = readlinkat(&self.dir, format!("map_files/{start:x}-{end:x}").as_str()).ok()?;
-        Some(link.as_bytes().to_vec())
+        self.link(&format!("map_files/{start:x}-{end:x}")).ok()
     }
+}
+
+/// Clock ticks in a second.
+pub(crate) fn clock_ticks() -> u64 {
+    let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok().flatten();
+    ticks.and_then(|ticks| u64::try_from(ticks).ok()).filter(|ticks| *ticks > 0).unwrap_or(100)
 }
 
 /// Bytes of a file that comes in one piece. A program's arguments end far below, but a process may declare any of its

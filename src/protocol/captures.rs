@@ -171,7 +171,13 @@ fn every_request_parses_and_encodes_to_the_same_fields() {
         assert_eq!(bytes[8..], written[8..40], "{name}");
     }
     let request = Request::parse(Capture::of("thr-betathread-1").request);
-    let expected = Request { seq: 0x1234, groups: Groups::BASE, strategy: DumpStrategy::Thread, pid: 60 };
+    let expected = Request {
+        seq: 0x1234,
+        groups: Groups::BASE,
+        strategy: DumpStrategy::Thread,
+        pid: 60,
+        pids: Vec::new(),
+    };
     assert_eq!(request, Ok(expected));
 }
 

@@ -47,6 +47,26 @@ pub enum DecodeError {
         /// Bytes there must be.
         needed: usize,
     },
+    /// A string or list lies outside its payload or record, or a string does not have its one NUL as the last byte.
+    #[error("{attribute}: a part of {len} bytes at byte {off} does not fit")]
+    OwnPart {
+        /// The attribute's name.
+        attribute: &'static str,
+        /// Where the part is said to begin.
+        off: usize,
+        /// Its length.
+        len: usize,
+    },
+    /// A record's length is below that of its head, no multiple of 4 or beyond the list.
+    #[error("{attribute}: a record of {len} bytes with {left} bytes left")]
+    RecordLength {
+        /// The attribute's name.
+        attribute: &'static str,
+        /// The record's length.
+        len: usize,
+        /// Bytes from its beginning to the list's end.
+        left: usize,
+    },
     /// The end of a VMA list holds less than a record.
     #[error("VMA record at byte {at}: {left} bytes left, a record has at least 64")]
     VmaTruncated {

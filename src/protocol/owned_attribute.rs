@@ -21,10 +21,8 @@ pub enum OwnedAttribute {
     Cmdline(Vec<u8>),
     /// See [`Attribute::Statm`].
     Statm(Statm),
-    /// See [`Attribute::Missing`].
-    Missing(u64),
-    /// See [`Attribute::Unknown`].
-    Unknown {
+    /// Any other.
+    Other {
         /// Its number.
         id: u16,
         /// Its bytes.
@@ -42,8 +40,9 @@ impl OwnedAttribute {
             Self::Stat(stat) => Attribute::Stat(*stat),
             Self::Cmdline(bytes) => Attribute::Cmdline(bytes),
             Self::Statm(statm) => Attribute::Statm(*statm),
-            Self::Missing(mask) => Attribute::Missing(*mask),
-            Self::Unknown { id, payload } => Attribute::Unknown { id: *id, payload },
+            Self::Other { id, payload } => {
+                Attribute::parse(*id, payload).unwrap_or(Attribute::Unknown { id: *id, payload })
+            }
         }
     }
 
@@ -73,36 +72,49 @@ impl From<Attribute<'_>> for OwnedAttribute {
             Attribute::Stat(stat) => Self::Stat(stat),
             Attribute::Cmdline(bytes) => Self::Cmdline(bytes.to_vec()),
             Attribute::Statm(statm) => Self::Statm(statm),
-            Attribute::Missing(mask) => Self::Missing(mask),
-            Attribute::Unknown { id, payload } => Self::Unknown { id, payload: payload.to_vec() },
+            other => Self::Other { id: other.id(), payload: other.payload().to_vec() },
         }
     }
 }
 
 impl Nla for OwnedAttribute {
     fn value_len(&self) -> usize {
-        self.as_attribute().payload().len()
+        match self {
+            Self::Other { payload, .. } => payload.len(),
+            known => known.as_attribute().payload().len(),
+        }
     }
 
     fn kind(&self) -> u16 {
-        self.as_attribute().id()
+        match self {
+            Self::Other { id, .. } => *id,
+            known => known.as_attribute().id(),
+        }
     }
 
     fn emit_value(&self, buffer: &mut [u8]) {
+        let attribute = self.as_attribute();
+        let payload = match self {
+            Self::Other { payload, .. } => payload,
+            _ => attribute.payload(),
+        };
         // Shorter than the payload only where the library has cut the length.
-        for (to, from) in buffer.iter_mut().zip(self.as_attribute().payload()) {
+        for (to, from) in buffer.iter_mut().zip(payload) {
             *to = *from;
         }
     }
 }
 
 impl<'buffer, T: AsRef<[u8]> + ?Sized> Parseable<NlaBuffer<&'buffer T>> for OwnedAttribute {
-    /// Checks the buffer's lengths, and every record of a VMA list too.
+    /// Checks the buffer's lengths, and every record of a list too.
     fn parse(buffer: &NlaBuffer<&'buffer T>) -> Result<Self, netlink_packet_core::DecodeError> {
         buffer.check_buffer_length()?;
         let attribute = Attribute::parse(buffer.kind(), buffer.value())?;
-        if let Attribute::Vma(list) = &attribute {
-            list.clone().try_for_each(|vma| vma.map(drop))?;
+        match &attribute {
+            Attribute::Vma(list) => list.clone().try_for_each(|vma| vma.map(drop))?,
+            Attribute::Cgroup(list) => list.clone().try_for_each(|cgroup| cgroup.map(drop))?,
+            Attribute::Descriptors(list) => list.clone().try_for_each(|descriptor| descriptor.map(drop))?,
+            _ => {}
         }
         Ok(attribute.into())
     }
@@ -148,7 +160,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_judged(mut bytes: Vec<u8>, id in 0..8u16) {
+        fn any_bytes_are_judged(mut bytes: Vec<u8>, id in 0..48u16) {
             let _ = OwnedAttribute::parse(&NlaBuffer::new(&bytes[..]));
             if let Ok(length) = u16::try_from(bytes.len()) && bytes.len() >= 4 {
                 bytes[..2].copy_from_slice(&length.to_ne_bytes());

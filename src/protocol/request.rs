@@ -38,25 +38,42 @@ pub enum DumpStrategy {
     Children = 3,
     /// Every thread of `pid`'s process.
     Thread = 4,
+    /// The tasks that the request lists. This project's own, like the next.
+    Set = 16,
+    /// The process of `pid`, and all that come from it.
+    Subtree = 17,
+}
+
+impl DumpStrategy {
+    /// All of them.
+    pub const EVERY: [DumpStrategy; 7] =
+        [Self::All, Self::One, Self::AllThreads, Self::Children, Self::Thread, Self::Set, Self::Subtree];
+
+    /// As `info` and the documentation call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::All => "ALL",
+            Self::One => "ONE",
+            Self::AllThreads => "ALL_THREAD",
+            Self::Children => "CHILDREN",
+            Self::Thread => "THREAD",
+            Self::Set => "SET",
+            Self::Subtree => "SUBTREE",
+        }
+    }
 }
 
 impl TryFrom<u64> for DumpStrategy {
     type Error = RequestError;
 
     fn try_from(number: u64) -> Result<Self, RequestError> {
-        Ok(match number {
-            0 => Self::All,
-            1 => Self::One,
-            2 => Self::AllThreads,
-            3 => Self::Children,
-            4 => Self::Thread,
-            _ => return Err(RequestError::UnknownStrategy(number)),
-        })
+        let known = Self::EVERY.into_iter().find(|strategy| *strategy as u64 == number);
+        known.ok_or(RequestError::UnknownStrategy(number))
     }
 }
 
 /// One question to the file.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Request {
     /// Echoed in every message of the response.
     pub seq: u32,
@@ -64,34 +81,46 @@ pub struct Request {
     pub groups: Groups,
     /// Which tasks to show.
     pub strategy: DumpStrategy,
-    /// Any thread's id, in the reader's pid namespace. All and AllThreads ignore it.
+    /// Any thread's id, in the reader's pid namespace. All, AllThreads and Set ignore it.
     pub pid: u32,
+    /// The ids of Set.
+    pub pids: Vec<u32>,
 }
 
 impl Request {
     /// Asks for every process.
-    pub const fn all(groups: Groups) -> Self {
-        Self { seq: 0, groups, strategy: DumpStrategy::All, pid: 0 }
+    pub fn all(groups: Groups) -> Self {
+        Self { seq: 0, groups, strategy: DumpStrategy::All, pid: 0, pids: Vec::new() }
     }
 
     /// Asks for every thread of every process.
-    pub const fn all_threads(groups: Groups) -> Self {
+    pub fn all_threads(groups: Groups) -> Self {
         Self { strategy: DumpStrategy::AllThreads, ..Self::all(groups) }
     }
 
     /// Asks for the task `pid`.
-    pub const fn one(pid: u32, groups: Groups) -> Self {
+    pub fn one(pid: u32, groups: Groups) -> Self {
         Self { strategy: DumpStrategy::One, pid, ..Self::all(groups) }
     }
 
     /// Asks for every thread of the process that `pid` is a thread of.
-    pub const fn threads(pid: u32, groups: Groups) -> Self {
+    pub fn threads(pid: u32, groups: Groups) -> Self {
         Self { strategy: DumpStrategy::Thread, pid, ..Self::all(groups) }
     }
 
     /// Asks for the children of exactly the task `pid`.
-    pub const fn children(pid: u32, groups: Groups) -> Self {
+    pub fn children(pid: u32, groups: Groups) -> Self {
         Self { strategy: DumpStrategy::Children, pid, ..Self::all(groups) }
+    }
+
+    /// Asks for these tasks; 16,000 or so are the most that one `write` takes.
+    pub fn set(pids: impl Into<Vec<u32>>, groups: Groups) -> Self {
+        Self { strategy: DumpStrategy::Set, pids: pids.into(), ..Self::all(groups) }
+    }
+
+    /// Asks for the process that `pid` is a thread of, its children, theirs, and so on.
+    pub fn subtree(pid: u32, groups: Groups) -> Self {
+        Self { strategy: DumpStrategy::Subtree, pid, ..Self::all(groups) }
     }
 
     /// Reads what was written to the file.
@@ -114,19 +143,35 @@ impl Request {
         }
         let truncated = RequestError::Truncated { declared, written: written.len() };
         let request = written.get(..length).ok_or(truncated)?;
-        let (wire, _) = Wire::read_from_prefix(request).map_err(|_| truncated)?;
+        let (wire, behind) = Wire::read_from_prefix(request).map_err(|_| truncated)?;
+        let strategy = DumpStrategy::try_from(wire.dump_strategy)?;
+        let mut pids = Vec::new();
+        if strategy == DumpStrategy::Set {
+            let words = behind.as_chunks().0.iter().map(|word| u32::from_ne_bytes(*word));
+            let count = words.clone().next().ok_or(RequestError::NoList)?;
+            pids.extend(words.skip(1).take(count as usize));
+            if pids.len() < count as usize {
+                return Err(RequestError::ShortList { count, found: pids.len() });
+            }
+        }
         Ok(Self {
             seq: wire.nlmsg_seq,
             groups: Groups::from_bits_truncate(wire.show_flags),
-            strategy: DumpStrategy::try_from(wire.dump_strategy)?,
+            strategy,
             pid: wire.pid,
+            pids,
         })
     }
 
     /// What to write to the file.
-    pub fn to_bytes(&self) -> [u8; 40] {
-        zerocopy::transmute!(Wire {
-            nlmsg_len: REQUEST_LEN as u32,
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut list = Vec::new();
+        if self.strategy == DumpStrategy::Set {
+            list.extend((self.pids.len() as u32).to_ne_bytes());
+            list.extend_from_slice(self.pids.as_bytes());
+        }
+        let wire = Wire {
+            nlmsg_len: (REQUEST_LEN + list.len()) as u32,
             nlmsg_type: TASK_DIAG_CMD_GET,
             nlmsg_flags: NLM_F_REQUEST,
             nlmsg_seq: self.seq,
@@ -135,7 +180,8 @@ impl Request {
             dump_strategy: self.strategy as u64,
             pid: self.pid,
             pad: 0,
-        })
+        };
+        [wire.as_bytes(), &list].concat()
     }
 }
 
@@ -165,6 +211,17 @@ pub enum RequestError {
     /// `dump_strategy` is none of [`DumpStrategy`].
     #[error("unknown dump_strategy {0}")]
     UnknownStrategy(u64),
+    /// A set without the number of its ids.
+    #[error("a set of tasks needs the number of its ids at byte 40")]
+    NoList,
+    /// A set with fewer ids than it counts.
+    #[error("a set of {count} ids, but only {found} follow")]
+    ShortList {
+        /// How many there should be.
+        count: u32,
+        /// How many there are.
+        found: usize,
+    },
 }
 
 impl RequestError {
@@ -175,7 +232,9 @@ impl RequestError {
             Self::NoHeader { .. }
             | Self::TooShort { .. }
             | Self::Truncated { .. }
-            | Self::UnknownStrategy(_) => EINVAL,
+            | Self::UnknownStrategy(_)
+            | Self::NoList
+            | Self::ShortList { .. } => EINVAL,
         }
     }
 }
@@ -186,10 +245,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const REQUEST: Request = Request { seq: 7, groups: Groups::NATIVE, strategy: DumpStrategy::One, pid: 42 };
+    const REQUEST: Request =
+        Request { seq: 7, groups: Groups::NATIVE, strategy: DumpStrategy::One, pid: 42, pids: Vec::new() };
 
     fn with_length(declared: u32, written: usize) -> Vec<u8> {
-        let mut bytes = REQUEST.to_bytes().to_vec();
+        let mut bytes = REQUEST.to_bytes();
         bytes[..4].copy_from_slice(&declared.to_ne_bytes());
         bytes.resize(written, 0xcc);
         bytes
@@ -227,6 +287,23 @@ mod tests {
             bytes[24..32].copy_from_slice(&strategy.to_ne_bytes());
             assert_eq!(Request::parse(&bytes), Err(RequestError::UnknownStrategy(strategy)));
         }
+    }
+
+    #[test]
+    fn a_set_needs_all_its_ids() {
+        let set = Request::set([7, 8], Groups::BASE);
+        let mut bytes = set.to_bytes();
+        assert_eq!(bytes[40..], [2_u32, 7, 8].map(u32::to_ne_bytes).concat());
+        assert_eq!(Request::parse(&bytes), Ok(set.clone()));
+        for (len, error) in [(51, RequestError::ShortList { count: 2, found: 1 }), (43, RequestError::NoList)]
+        {
+            bytes.truncate(len);
+            bytes[..4].copy_from_slice(&(len as u32).to_ne_bytes());
+            assert_eq!(Request::parse(&bytes), Err(error));
+        }
+        let mut bytes = Request { strategy: DumpStrategy::One, ..set }.to_bytes();
+        bytes.extend([0xff; 8]);
+        assert_eq!(Request::parse(&bytes).unwrap().pids, []);
     }
 
     proptest! {

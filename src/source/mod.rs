@@ -6,6 +6,7 @@ mod budget;
 mod deadline_pool;
 mod limits;
 mod procfs;
+mod sections;
 
 #[cfg(feature = "bpf")]
 pub use bpf::{BpfSource, LoadError};
@@ -13,10 +14,11 @@ pub use budget::{Budget, Share};
 pub use deadline_pool::Deadlines;
 pub use limits::Limits;
 pub use procfs::ProcfsSource;
+pub use sections::{Sections, push_section};
 
 use crate::access::{CallerError, Reader};
 use crate::counters::Counters;
-use crate::proc_files::TaskDir;
+use crate::proc_files::{ProcRoot, TaskDir};
 use crate::protocol::{DumpStrategy, Groups, MESSAGE_LEN};
 use crate::task::TaskRecord;
 use std::sync::Arc;
@@ -39,11 +41,12 @@ pub trait Source: Send + Sync {
     /// [`CallerError`] where that cannot be established.
     fn reader(&self, tid: u32, fsuid: u32, fsgid: u32) -> Result<Reader, CallerError>;
 
-    /// Begins a dump for `reader`.
+    /// Begins a dump for `reader`; `set` are the tasks of SET.
     ///
     /// # Errors
     /// [`SourceError::NoSuchTask`] where the strategy names a task that is not there.
-    fn start(&self, reader: &Reader, selection: Selection) -> Result<Box<dyn Walk>, SourceError>;
+    fn start(&self, reader: &Reader, selection: Selection, set: &[u32])
+    -> Result<Box<dyn Walk>, SourceError>;
 }
 
 /// Which tasks, and what of them.
@@ -51,7 +54,7 @@ pub trait Source: Send + Sync {
 pub struct Selection {
     /// Which tasks.
     pub strategy: DumpStrategy,
-    /// The task that ONE, CHILDREN and THREAD speak of.
+    /// The task that ONE, CHILDREN, THREAD and SUBTREE speak of.
     pub pid: u32,
     /// What of them.
     pub groups: Groups,
@@ -67,6 +70,22 @@ impl Selection {
     /// in per-thread dumps only the leader has them.
     pub fn wants_mappings(&self, pid: u32, tgid: u32) -> bool {
         self.groups.contains(Groups::VMA) && (!self.per_thread() || pid == tgid)
+    }
+
+    /// What is asked for less what cannot be told to this reader: control groups are called what its cgroup namespace calls them.
+    pub(crate) fn for_reader(self, root: &ProcRoot, reader: &Reader) -> Selection {
+        let asked = self.groups.contains(Groups::CGROUP);
+        let same = || {
+            let inode = root.task(reader.tid).ok().and_then(|dir| dir.namespace("cgroup"));
+            inode == Some(root.own_namespaces().cgroup)
+        };
+        let untold = if asked && !same() { Groups::CGROUP } else { Groups::empty() };
+        Selection { groups: self.groups - untold, ..self }
+    }
+
+    /// Those of `groups` that belong into the message of this task: in per-thread dumps only the leader has all.
+    pub(crate) fn of_task(&self, groups: Groups, pid: u32, tgid: u32) -> Groups {
+        if self.per_thread() && pid != tgid { groups - Groups::LEADERS } else { groups }
     }
 }
 
@@ -117,6 +136,8 @@ pub struct Gathered<'a> {
     pub mappings: &'a [u8],
     /// The command line.
     pub command_line: &'a [u8],
+    /// The groups from 32 on; those that are not in `groups` are not shown.
+    pub sections: Sections<'a>,
     /// The groups that were left out because they could not be read in time.
     pub missing: Groups,
     /// What names this very task, whoever has its number later.
@@ -126,10 +147,19 @@ pub struct Gathered<'a> {
 impl Gathered<'_> {
     /// Bytes that it takes in a reader's buffer, about.
     fn len(&self) -> usize {
-        let lists = Groups::VMA | Groups::VMA_STAT | Groups::CMDLINE;
-        typical_len(self.groups - lists) + self.mappings.len() + self.command_line.len() + 8
+        let lists = Groups::VMA | Groups::VMA_STAT | Groups::CMDLINE | Groups::OWN;
+        let lists_len = self.mappings.len() + self.command_line.len() + self.sections.len();
+        typical_len(self.groups - lists) + lists_len + 8
     }
 }
+
+/// The groups for which a task's memory, or files of other file systems, are touched: they may hang.
+const HANGING: Groups = Groups::VMA
+    .union(Groups::VMA_STAT)
+    .union(Groups::CMDLINE)
+    .union(Groups::FD)
+    .union(Groups::ROLLUP)
+    .union(Groups::ENVIRON);
 
 /// Bytes that the message of a typical task with these groups takes.
 fn typical_len(groups: Groups) -> usize {
@@ -141,6 +171,18 @@ fn typical_len(groups: Groups) -> usize {
         (Groups::STAT, 76),
         (Groups::STATM, 124),
         (Groups::CMDLINE, 64),
+        (Groups::TASKSTATS, 500),
+        (Groups::GROUPS, 32),
+        (Groups::SCHED, 92),
+        (Groups::IO, 60),
+        (Groups::CGROUP, 100),
+        (Groups::NS, 56),
+        (Groups::FILES, 80),
+        (Groups::FD_COUNT, 28),
+        (Groups::FD, 1_000),
+        (Groups::ROLLUP, 180),
+        (Groups::ENVIRON, 1_500),
+        (Groups::MISC, 50),
     ];
     MESSAGE_LEN + each.iter().filter(|(group, _)| groups.contains(*group)).map(|(_, len)| len).sum::<usize>()
 }

@@ -203,7 +203,7 @@ fn attribute_text(out: &mut String, attribute: Attribute) {
         }
         Attribute::Cmdline(bytes) => writeln!(out, "cmdline bytes {}", escaped(bytes)),
         Attribute::Missing(mask) => writeln!(out, "missing {mask:x}"),
-        Attribute::Unknown { id, payload } => writeln!(out, "attribute {id} bytes {}", escaped(payload)),
+        other => writeln!(out, "attribute {} bytes {}", other.id(), escaped(other.payload())),
     };
 }
 

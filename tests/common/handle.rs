@@ -97,10 +97,10 @@ impl AsFd for Handle {
 
 /// A request for one task.
 pub fn one(pid: u32, groups: Groups) -> Request {
-    Request { seq: 0x5eed_0001, groups, strategy: DumpStrategy::One, pid }
+    Request { seq: 0x5eed_0001, groups, strategy: DumpStrategy::One, pid, pids: Vec::new() }
 }
 
 /// A request by strategy.
 pub fn request(strategy: DumpStrategy, pid: u32, groups: Groups) -> Request {
-    Request { seq: 0x5eed_0002, groups, strategy, pid }
+    Request { seq: 0x5eed_0002, groups, strategy, pid, pids: Vec::new() }
 }

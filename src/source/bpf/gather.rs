@@ -7,10 +7,9 @@ use crate::access::{Reader, Sight, sight};
 use crate::proc_files::{ProcRoot, is_absent};
 use crate::protocol::{EncodeError, Groups, VmFlags, VmaFields, push_vma};
 use crate::source::deadline_pool::{Outcome, Work};
-use crate::source::procfs::read_mappings;
-use crate::source::{Anchor, Gathered, Selection};
+use crate::source::procfs::Contents;
+use crate::source::{Anchor, Gathered, HANGING, Sections, Selection};
 use crate::task::{Facts, TaskRecord};
-use nix::errno::Errno;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +29,8 @@ struct Entry {
     verdict: Verdict,
     mappings: Mappings,
     command_line: Option<Vec<u8>>,
+    /// What the program could not tell.
+    sections: Vec<u8>,
     missing: Groups,
 }
 
@@ -73,6 +74,7 @@ pub(super) fn task<'a>(
         groups,
         mappings: &[],
         command_line: &[],
+        sections: Sections::default(),
         missing: Groups::empty(),
         anchor: &Anchor::StartTime,
     };
@@ -85,6 +87,8 @@ pub(super) fn task<'a>(
         };
         task.groups.set(Groups::VMA, !task.mappings.is_empty());
         task.missing = entry.missing;
+        task.groups |= asked & Groups::OWN;
+        task.sections = Sections::new(&entry.sections);
     }
     let own = || memory.and_then(|memory| memory.entries[at].command_line.as_deref());
     if let Some(line) = line.or_else(own) {
@@ -122,15 +126,22 @@ impl Memory {
         let mut memory =
             Memory { entries: records.iter().map(|_| Entry::default()).collect(), lists: Default::default() };
         shown.iter().for_each(|at| memory.entries[*at].verdict = Verdict::Show);
+        let own = |at: &usize| {
+            let base = records[*at].base;
+            let asked = sight(reader, &records[*at]).of(selection.groups) & Groups::OWN;
+            selection.of_task(asked, base.pid, base.tgid)
+        };
+        let has_memory = |at: &usize| records[*at].facts().contains(Facts::HAS_MEMORY);
         let owners: Vec<usize> =
-            shown.into_iter().filter(|at| records[*at].facts().contains(Facts::HAS_MEMORY)).collect();
+            shown.into_iter().filter(|at| has_memory(at) || !own(at).is_empty()).collect();
         if selection.groups.contains(Groups::VMA) {
             let base = |at: &usize| records[*at].base;
             let mapped: Vec<usize> = owners
                 .iter()
                 .copied()
+                .filter(has_memory)
                 .filter(|at| selection.wants_mappings(base(at).pid, base(at).tgid))
-                .filter(|at| sight(reader, &records[*at]) == Sight::Full)
+                .filter(|at| sight(reader, &records[*at]) >= Sight::Looking)
                 .collect();
             if selection.groups.contains(Groups::VMA_STAT) {
                 mapped.iter().for_each(|at| memory.entries[*at].mappings = Mappings::AskProc);
@@ -142,9 +153,19 @@ impl Memory {
         let owners: Vec<usize> = owners
             .into_iter()
             .filter(|at| memory.entries[*at].verdict == Verdict::Show)
-            .filter(|at| asks_line(at) || !matches!(memory.entries[*at].mappings, Mappings::None))
+            .filter(|at| {
+                asks_line(at)
+                    || !own(at).is_empty()
+                    || !matches!(memory.entries[*at].mappings, Mappings::None)
+            })
             .collect();
-        memory.read(source, selection, records, &owners, &asks_line);
+        let asked = |at: &usize, mappings: &Mappings| {
+            let lists = Groups::VMA | Groups::VMA_STAT;
+            let lists = if matches!(mappings, Mappings::AskProc) { lists } else { Groups::empty() };
+            let line = if asks_line(at) { Groups::CMDLINE } else { Groups::empty() };
+            ((lists | line) & selection.groups) | own(at)
+        };
+        memory.read(source, reader, selection, records, &owners, &asked);
         memory.judge(source, reader, records, owners.into_iter());
         memory
     }
@@ -185,59 +206,59 @@ impl Memory {
             _ => 0,
         };
         let entries = self.entries.iter().map(|entry| {
-            size_of::<Entry>() + own(entry) + entry.command_line.as_ref().map_or(0, Vec::capacity)
+            size_of::<Entry>()
+                + own(entry)
+                + entry.sections.capacity()
+                + entry.command_line.as_ref().map_or(0, Vec::capacity)
         });
         entries.chain(self.lists.iter().map(Vec::capacity)).sum()
     }
 
-    /// What only reading can tell, under deadlines.
+    /// What only reading can tell, under deadlines: of each place what `asked` says.
     fn read(
         &mut self,
         source: &BpfSource,
+        reader: &Reader,
         selection: Selection,
         records: &[TaskRecord],
         owners: &[usize],
-        asks_line: &impl Fn(&usize) -> bool,
+        asked: &impl Fn(&usize, &Mappings) -> Groups,
     ) {
-        let statistics = selection.groups.contains(Groups::VMA_STAT);
-        let asks = |at: &&usize| asks_line(at) || matches!(self.entries[**at].mappings, Mappings::AskProc);
-        let places: Vec<usize> = owners.iter().filter(asks).copied().collect();
-        let item = |at: &usize| Item {
-            root: source.procfs.root.clone(),
-            pid: records[*at].daemons_pid,
-            tgid: records[*at].daemons_tgid,
-            owner: records[*at].credentials.uid,
-            mappings: matches!(self.entries[*at].mappings, Mappings::AskProc).then_some(statistics),
-            line: asks_line(at),
-        };
-        let items: Vec<Item> = places.iter().map(item).collect();
-        if items.is_empty() {
+        let asked = |at: &usize| asked(at, &self.entries[*at].mappings);
+        let places: Vec<(usize, Groups)> =
+            owners.iter().map(|at| (*at, asked(at))).filter(|(_, groups)| !groups.is_empty()).collect();
+        if places.is_empty() {
             return;
         }
+        let reader = Arc::new(reader.clone());
+        let item = |(at, groups): &(usize, Groups)| Item {
+            root: source.procfs.root.clone(),
+            reader: reader.clone(),
+            pid: records[*at].daemons_pid,
+            tgid: records[*at].daemons_tgid,
+            per_thread: selection.per_thread(),
+            owner: records[*at].credentials.uid,
+            groups: *groups,
+        };
+        let items: Vec<Item> = places.iter().map(item).collect();
         let results = source.procfs.pool.run(items, source.procfs.deadlines, BEGIN);
         let progress = results.iter().any(|result| !matches!(result, Outcome::NotBegun));
-        for (at, result) in places.into_iter().zip(results) {
+        for ((at, groups), result) in places.into_iter().zip(results) {
             if progress && matches!(result, Outcome::NotBegun) {
                 self.entries[at..].iter_mut().for_each(|entry| entry.verdict = Verdict::Later);
                 break;
             }
             let entry = &mut self.entries[at];
-            let asked_proc = matches!(entry.mappings, Mappings::AskProc);
             match result {
-                Outcome::Done(Some((mappings, command_line))) => {
-                    if asked_proc {
-                        entry.mappings = Mappings::Own(mappings);
+                Outcome::Done(contents) => {
+                    if groups.contains(Groups::VMA) {
+                        entry.mappings = Mappings::Own(contents.mappings);
                     }
-                    entry.command_line = command_line;
+                    entry.command_line = contents.command_line;
+                    entry.sections = contents.sections;
+                    entry.missing = contents.missing;
                 }
-                _ => {
-                    let lost = [
-                        (asked_proc, Groups::VMA),
-                        (asked_proc && statistics, Groups::VMA_STAT),
-                        (asks_line(&at), Groups::CMDLINE),
-                    ];
-                    entry.missing = lost.iter().filter(|(lost, _)| *lost).map(|(_, group)| *group).collect();
-                }
+                Outcome::Late | Outcome::NotBegun => entry.missing = groups,
             }
         }
     }
@@ -401,45 +422,34 @@ fn flags(kernel: u64) -> VmFlags {
 
 struct Item {
     root: Arc<ProcRoot>,
+    reader: Arc<Reader>,
     pid: u32,
     tgid: u32,
+    per_thread: bool,
     owner: u32,
-    /// Mappings are wanted; true with statistics.
-    mappings: Option<bool>,
-    /// The command line is wanted.
-    line: bool,
+    groups: Groups,
 }
 
 impl Work for Item {
-    /// Mappings and command line; `None` where one that was wanted is lost.
-    type Output = Option<(Vec<u8>, Option<Vec<u8>>)>;
+    type Output = Contents;
 
     fn target(&self) -> Option<u32> {
-        Some(self.tgid)
+        self.groups.intersects(HANGING).then_some(self.tgid)
     }
 
     fn owner(&self) -> u32 {
         self.owner
     }
 
-    fn run(&self) -> Self::Output {
-        let dir = match self.root.task(self.pid) {
-            Ok(dir) => dir,
-            Err(e) if is_absent(e) => return Some((Vec::new(), None)),
-            Err(_) => return None,
+    fn run(&self) -> Contents {
+        let dir = match self.per_thread {
+            true => self.root.thread(self.tgid, self.pid),
+            false => self.root.task(self.pid),
         };
-        let mut text = Vec::new();
-        let mappings = match self.mappings {
-            Some(statistics) => read_mappings(&mut text, &dir, statistics)?,
-            None => Vec::new(),
-        };
-        // Of what a page fault might have to wait for, the file shows nothing: what its pages are is the target's choice.
-        let line = match self.line.then(|| dir.read("cmdline", &mut text).map(<[u8]>::to_vec)) {
-            Some(Err(Errno::EFAULT)) => Some(Vec::new()),
-            Some(Err(e)) if is_absent(e) => None,
-            Some(Err(_)) => return None,
-            line => line.transpose().ok().flatten(),
-        };
-        Some((mappings, line))
+        match dir {
+            Ok(dir) => Contents::read(&mut Vec::new(), &self.root, &self.reader, &dir, self.groups),
+            Err(e) if is_absent(e) => Contents::default(),
+            Err(_) => Contents { missing: self.groups, ..Contents::default() },
+        }
     }
 }

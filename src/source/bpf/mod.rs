@@ -18,7 +18,7 @@ use crate::protocol::{DumpStrategy, Groups};
 use crate::task::TaskRecord;
 use ahead::Workers;
 use programs::{Ask, Mode, Outcome, Programs};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use walk::BpfWalk;
 
@@ -66,6 +66,36 @@ impl BpfSource {
         let mut slot = self.programs.slot();
         let answer = self.programs.tasks(&mut slot, reader, ask, ids)?;
         Ok(slot.records(answer.count).iter().filter(|record| record.base.pid != 0).copied().collect())
+    }
+
+    /// The process that `pid` is a thread of and all that come from it, as far as only processes that the reader may see lie
+    /// between, ascending.
+    fn subtree(&self, reader: &Reader, pid: u32) -> Result<VecDeque<u32>, SourceError> {
+        let found = self.records(reader, Ask::default(), &[pid])?;
+        let target = found.first().ok_or(SourceError::NoSuchTask)?;
+        let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
+        let mut next = Some(1);
+        while let Some(first) = next {
+            let mut slot = self.programs.slot();
+            let ask = Ask { mode: Mode::Processes, first, limit: usize::MAX, ..Ask::default() };
+            let answer = self.programs.ask(&mut slot, reader, ask)?;
+            let visible = |record: &&TaskRecord| sight(reader, record) != Sight::Nothing;
+            for record in slot.records(answer.count).iter().filter(visible) {
+                children.entry(record.base.ppid).or_default().push(record.base.pid);
+            }
+            next = (answer.outcome == Outcome::More).then_some(answer.next);
+        }
+        let mut open = vec![target.base.tgid];
+        let mut found = BTreeSet::new();
+        if sight(reader, target) == Sight::Nothing {
+            open.clear();
+        }
+        while let Some(tgid) = open.pop() {
+            if found.insert(tgid) {
+                open.extend(children.remove(&tgid).unwrap_or_default());
+            }
+        }
+        Ok(found.into_iter().collect())
     }
 
     fn list(&self, reader: &Reader, mode: Mode, target: u32) -> Result<VecDeque<u32>, SourceError> {
@@ -122,15 +152,20 @@ impl Source for BpfSource {
         reader.in_namespaces(&dir, inodes, (own.user, own.pid))
     }
 
-    fn start(&self, reader: &Reader, selection: Selection) -> Result<Box<dyn Walk>, SourceError> {
+    fn start(
+        &self,
+        reader: &Reader,
+        selection: Selection,
+        set: &[u32],
+    ) -> Result<Box<dyn Walk>, SourceError> {
         let pid = selection.pid;
-        let varying = Groups::VMA | Groups::CMDLINE | Groups::STATM;
+        let varying = Groups::VMA | Groups::CMDLINE | Groups::STATM | Groups::OWN;
         let faster = selection.strategy == DumpStrategy::All && !selection.groups.intersects(varying);
         let foreign = reader.pid_ns.is_some() || reader.id_maps.is_some();
         if self.programs.iterates() && (foreign || !faster && reader.sees_everything()) {
             // The iterator goes by all tasks, never back to one that did not fit, and by the daemon's numbers. (Of readers who do not see everything /proc
             // cannot know all that they do see.)
-            return self.procfs.start(reader, selection);
+            return self.procfs.start(reader, selection, set);
         }
         let mut listed = VecDeque::new();
         let mut numbers = None;
@@ -138,6 +173,11 @@ impl Source for BpfSource {
         match selection.strategy {
             DumpStrategy::All | DumpStrategy::AllThreads => numbers = Some(1),
             DumpStrategy::One => listed.push_back(pid),
+            DumpStrategy::Set => {
+                let mut seen = HashSet::new();
+                listed.extend(set.iter().copied().filter(|pid| seen.insert(*pid)));
+            }
+            DumpStrategy::Subtree => listed = self.subtree(reader, pid)?,
             strategy => {
                 let found = self.records(reader, Ask::default(), &[pid])?;
                 let target = found.first().ok_or(SourceError::NoSuchTask)?;

@@ -17,6 +17,8 @@ pub(super) struct BpfWalk {
     /// What tells this dump from all others.
     dump: u64,
     selection: Selection,
+    /// As it was asked for; what cannot be told to the reader at hand is no part of `selection`.
+    asked: Selection,
     /// Tasks that come next, by number.
     listed: VecDeque<u32>,
     /// After those, the processes from this number on.
@@ -48,6 +50,7 @@ impl BpfWalk {
             source: source.clone(),
             dump: DUMPS.fetch_add(1, Relaxed),
             selection,
+            asked: selection,
             listed,
             numbers,
             average: typical_len(selection.groups),
@@ -73,6 +76,7 @@ impl Walk for BpfWalk {
         room: usize,
         visit: &mut dyn FnMut(&Gathered) -> Visit,
     ) -> Result<(), SourceError> {
+        self.selection = self.asked.for_reader(&self.source.procfs.root, reader);
         let shown = self.fill(reader, room, visit);
         self.look_ahead(reader);
         shown
@@ -185,7 +189,8 @@ impl BpfWalk {
     fn is_incomplete(&self, batch: Batch<'_>) -> bool {
         let groups = self.selection.groups;
         let lines = groups.contains(Groups::CMDLINE);
-        groups.contains(Groups::VMA) || lines && (0..batch.records.len()).any(|at| batch.lacks_line(at))
+        groups.intersects(Groups::VMA | Groups::OWN)
+            || lines && (0..batch.records.len()).any(|at| batch.lacks_line(at))
     }
 
     /// Visits the records of a batch from `from` on; gives the first that was not dealt with.

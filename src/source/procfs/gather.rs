@@ -1,10 +1,11 @@
 //! One task out of its files: judged, gathered, and judged again.
 
+use super::contents::Contents;
 use super::numbers::Numbers;
 use crate::access::{IdMaps, Reader, Sight, sight, user_ns_below};
-use crate::proc_files::{ProcRoot, StatLine, Status, TaskDir, is_absent, parse_maps, parse_smaps};
+use crate::proc_files::{ProcRoot, StatLine, Status, TaskDir};
 use crate::protocol::{Groups, MAX_PAYLOAD};
-use crate::source::{Anchor, Gathered, Selection};
+use crate::source::{Anchor, Gathered, Sections, Selection};
 use crate::task::{Facts, TaskRecord};
 use nix::errno::Errno;
 use std::cell::RefCell;
@@ -17,6 +18,7 @@ pub(in crate::source) struct Task {
     pub has: Groups,
     pub mappings: Vec<u8>,
     pub command_line: Vec<u8>,
+    pub sections: Vec<u8>,
     pub missing: Groups,
     pub anchor: Anchor,
 }
@@ -28,6 +30,7 @@ impl Task {
             groups: self.has,
             mappings: &self.mappings,
             command_line: &self.command_line,
+            sections: Sections::new(&self.sections),
             missing: self.missing,
             anchor: &self.anchor,
         }
@@ -68,6 +71,7 @@ pub(super) fn gather_by_number(root: &ProcRoot, groups: Groups, pid: u32) -> nix
             has: groups & if status.has_memory { ONE_FILE } else { ONE_FILE - Groups::STATM },
             mappings: Vec::new(),
             command_line: Vec::new(),
+            sections: Vec::new(),
             missing: Groups::empty(),
             anchor: Anchor::Number,
         })
@@ -93,8 +97,6 @@ fn gather_with(
     let seen = sight(reader, &record);
     let asked = seen.of(selection.groups);
     let mut has = asked & (Groups::BASE | Groups::CRED | Groups::STAT);
-    let (mut mappings, mut command_line) = (Vec::new(), Vec::new());
-    let mut missing = Groups::empty();
     let mut other_files = false;
     if asked.contains(Groups::STAT) || (asked.contains(Groups::BASE) && !status.has_sessions) {
         other_files = true;
@@ -104,31 +106,22 @@ fn gather_with(
             (record.base.sid, record.base.pgid) = (line.sid, line.pgid);
         }
     }
+    let own = selection.of_task(asked & Groups::OWN, record.base.pid, record.base.tgid);
+    let mut read = own;
     if status.has_memory {
         has |= asked & Groups::STATM;
-        if asked.contains(Groups::VMA) && selection.wants_mappings(record.base.pid, record.base.tgid) {
-            other_files = true;
-            let with_statistics = asked.contains(Groups::VMA_STAT);
-            match read_mappings(text, &dir, with_statistics) {
-                Some(list) => mappings = list,
-                None => missing |= asked & (Groups::VMA | Groups::VMA_STAT),
-            }
-            has.set(Groups::VMA, !mappings.is_empty());
+        read |= asked & Groups::CMDLINE;
+        if selection.wants_mappings(record.base.pid, record.base.tgid) {
+            read |= asked & (Groups::VMA | Groups::VMA_STAT);
         }
-        if asked.contains(Groups::CMDLINE) {
-            other_files = true;
-            // Anchored by the directory, the file costs less than asking for the addresses and reading the memory.
-            match dir.read("cmdline", text) {
-                Ok(line) => {
-                    has |= Groups::CMDLINE;
-                    command_line.extend_from_slice(line);
-                }
-                // The arguments are said to stand where no memory is.
-                Err(Errno::EFAULT) => has |= Groups::CMDLINE,
-                Err(e) if is_absent(e) || e == Errno::EACCES => {}
-                Err(_) => missing |= Groups::CMDLINE,
-            }
-        }
+    }
+    let mut contents = Contents::default();
+    if !read.is_empty() {
+        other_files = true;
+        contents = Contents::read(text, root, reader, &dir, read);
+        has |= own;
+        has.set(Groups::VMA, !contents.mappings.is_empty());
+        has.set(Groups::CMDLINE, contents.command_line.is_some());
     }
     // A reader who sees everything loses no right meanwhile, and one directory is one task.
     if other_files && !reader.sees_everything() {
@@ -138,11 +131,13 @@ fn gather_with(
         }
     }
     // Descriptors are few: only a task that will be sent in pieces needs to be known again.
-    let lists = [mappings.len(), command_line.len()];
+    let Contents { mappings, command_line, sections, missing } = contents;
+    let command_line = command_line.unwrap_or_default();
+    let lists = [mappings.len(), command_line.len(), sections.len()];
     let in_pieces =
         lists.iter().any(|len| *len > MAX_PAYLOAD) || lists.iter().sum::<usize>() + NEVER_SPLIT > room;
     let anchor = if in_pieces { Anchor::Directory(dir) } else { Anchor::Number };
-    Ok(Task { record, has, mappings, command_line, missing, anchor })
+    Ok(Task { record, has, mappings, command_line, sections, missing, anchor })
 }
 
 /// The task's status and what it says for the record, if the reader may see the task now.
@@ -179,10 +174,12 @@ fn facts(root: &ProcRoot, reader: &Reader, dir: &TaskDir, status: &Status, recor
     facts.set(Facts::HAS_MEMORY, status.has_memory);
     facts.set(Facts::KERNEL_THREAD, status.kernel_thread);
     if reader.sees_everything() {
-        return facts | Facts::PTRACE_OVER_TASK | Facts::PTRACE_OVER_MEMORY;
+        facts |= Facts::PTRACE_OVER_TASK | Facts::PTRACE_OVER_MEMORY;
+        // Whose files they are is all the same to who opens any.
+        return if reader.opens_any_file() { facts } else { facts | standing(root, reader, dir, record) };
     }
     if reader.tgid == record.daemons_tgid {
-        return facts | Facts::SAME_THREAD_GROUP;
+        return facts | Facts::SAME_THREAD_GROUP | standing(root, reader, dir, record);
     }
     let same = dir.namespace("user") == Some(reader.user_ns);
     // As the kernel's cap_capable: by a capability in the same namespace or one above, or by having made it.
@@ -204,6 +201,13 @@ fn facts(root: &ProcRoot, reader: &Reader, dir: &TaskDir, status: &Status, recor
     facts
 }
 
+/// Whether the task is dumpable, and in the reader's own user namespace.
+fn standing(root: &ProcRoot, reader: &Reader, dir: &TaskDir, record: &TaskRecord) -> Facts {
+    let mut facts = dumpable(root, dir, record);
+    facts.set(Facts::SAME_USER_NS, dir.namespace("user") == Some(reader.user_ns));
+    facts
+}
+
 /// /proc gives the files of a task that is not dumpable to the root of the user namespace that owns its memory, which
 /// is the task's own or one above: told apart by any task that is none of those roots' own.
 fn dumpable(root: &ProcRoot, dir: &TaskDir, record: &TaskRecord) -> Facts {
@@ -221,33 +225,7 @@ fn dumpable(root: &ProcRoot, dir: &TaskDir, record: &TaskRecord) -> Facts {
     }
 }
 
-/// The mappings of a task in the protocol's form, with their statistics if asked for; empty where there are none or
-/// this process may not know them, `None` where they are lost for another reason.
-pub(in crate::source) fn read_mappings(
-    text: &mut Vec<u8>,
-    dir: &TaskDir,
-    with_statistics: bool,
-) -> Option<Vec<u8>> {
-    let mut list = Vec::new();
-    let true_name = |start, end| dir.mapped_file(start, end);
-    let (file, parse) =
-        if with_statistics { ("smaps", parse_smaps as ParseMappings) } else { ("maps", parse_maps as _) };
-    match dir.read_whole(file, text).map(|text| parse(text, &true_name, &mut list)) {
-        Ok(Ok(())) => Some(list),
-        // A mapping with a name that no record can hold: the list would lie by leaving it out.
-        Ok(Err(e)) => {
-            log::warn!("mappings of a task left out: {e}");
-            None
-        }
-        Err(e) if is_absent(e) || e == Errno::EACCES => Some(Vec::new()),
-        Err(_) => None,
-    }
-}
-
 /// Whether one file tells all that there is to know for that reader.
 pub(super) fn knows_all(reader: &Reader) -> bool {
     reader.sees_everything() && reader.pid_ns.is_none()
 }
-
-type ParseMappings =
-    fn(&[u8], crate::proc_files::TrueName, &mut Vec<u8>) -> Result<(), crate::protocol::EncodeError>;

@@ -1,20 +1,22 @@
 //! The source that works on every kernel: files of /proc, read by several threads.
 
+mod contents;
 mod gather;
 mod numbers;
+mod relatives;
+mod sections;
 
 use super::deadline_pool::{DeadlinePool, Outcome, Work};
-use super::typical_len;
 use super::{
-    Anchor, Budget, Deadlines, Gathered, Limits, Selection, Share, Source, SourceError, Visit, Walk,
+    Anchor, Budget, Deadlines, Gathered, HANGING, Limits, Selection, Share, Source, SourceError, Visit, Walk,
+    typical_len,
 };
 use crate::access::{CallerError, Reader, sight};
 use crate::counters::Counters;
 use crate::proc_files::{ProcRoot, Status, TaskDir, decimal, is_absent};
 use crate::protocol::{DumpStrategy, Groups};
 use crate::task::{Facts, TaskRecord};
-#[cfg(feature = "bpf")]
-pub(super) use gather::read_mappings;
+pub(super) use contents::Contents;
 use gather::{NEVER_SPLIT, ONE_FILE, Task, gather, gather_by_number};
 use nix::errno::Errno;
 use numbers::Numbers;
@@ -160,7 +162,7 @@ impl ProcfsSource {
             upcoming,
             average: typical_len(selection.groups),
         };
-        walk.gather_all(&Arc::new(reader.clone()), room, &[id]).pop()?.ok()
+        walk.gather_all(&Arc::new(reader.clone()), selection, room, &[id]).pop()?.ok()
     }
 
     /// Nothing of a task that the reader may not see tells it that the task has children or threads.
@@ -193,11 +195,18 @@ impl Source for ProcfsSource {
         Reader::snapshot(&self.root, tid, fsuid, fsgid)
     }
 
-    fn start(&self, reader: &Reader, selection: Selection) -> Result<Box<dyn Walk>, SourceError> {
+    fn start(
+        &self,
+        reader: &Reader,
+        selection: Selection,
+        set: &[u32],
+    ) -> Result<Box<dyn Walk>, SourceError> {
         let mut leaders = Vec::new();
         let mut upcoming = VecDeque::new();
-        let everyone = matches!(selection.strategy, DumpStrategy::All | DumpStrategy::AllThreads);
-        let pid = if everyone { 0 } else { self.number_of(reader, selection.pid)? };
+        let pid = match selection.strategy {
+            DumpStrategy::All | DumpStrategy::AllThreads | DumpStrategy::Set => 0,
+            _ => self.number_of(reader, selection.pid)?,
+        };
         match selection.strategy {
             DumpStrategy::All | DumpStrategy::AllThreads => {
                 leaders = self.processes(reader)?;
@@ -216,6 +225,13 @@ impl Source for ProcfsSource {
                     let tgid = Self::thread_group(&dir).map_err(unfound)?;
                     let tids = dir.threads().unwrap_or_default();
                     upcoming.extend(tids.into_iter().map(|tid| TaskId { tgid, tid }));
+                }
+            }
+            // A thread may be named as well as a process; either has a directory of its number.
+            DumpStrategy::Set => leaders = self.numbers_of(reader, set)?,
+            DumpStrategy::Subtree => {
+                if let Some(dir) = self.target(reader, selection, pid)? {
+                    leaders = self.subtree(reader, selection, Self::thread_group(&dir).map_err(unfound)?);
                 }
             }
         }
@@ -264,6 +280,7 @@ impl Walk for ProcfsWalk {
         visit: &mut dyn FnMut(&Gathered) -> Visit,
     ) -> Result<(), SourceError> {
         let reader_of_all = Arc::new(reader.clone());
+        let selection = self.selection.for_reader(&self.source.root, reader);
         let mut left = room;
         loop {
             let count = (left / self.average).clamp(1, MOST_AT_ONCE);
@@ -273,7 +290,7 @@ impl Walk for ProcfsWalk {
             }
             let ids: Vec<TaskId> = self.upcoming.iter().take(count).copied().collect();
             let mut shown = 0;
-            let tasks = self.gather_all(&reader_of_all, room, &ids);
+            let tasks = self.gather_all(&reader_of_all, selection, room, &ids);
             let out_of_time = tasks.len() < ids.len();
             for task in tasks {
                 if let Err(e @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM)) = task {
@@ -335,34 +352,42 @@ impl ProcfsWalk {
     }
 
     /// Gathers these tasks, in order. Memory that cannot be read in time is left out of its task.
-    fn gather_all(&self, reader: &Arc<Reader>, room: usize, ids: &[TaskId]) -> Vec<nix::Result<Task>> {
-        let memory = self.selection.groups & (Groups::VMA | Groups::VMA_STAT | Groups::CMDLINE);
+    fn gather_all(
+        &self,
+        reader: &Arc<Reader>,
+        selection: Selection,
+        room: usize,
+        ids: &[TaskId],
+    ) -> Vec<nix::Result<Task>> {
+        let hanging = selection.groups & HANGING;
         let by_number =
-            room >= NEVER_SPLIT && gather::knows_all(reader) && ONE_FILE.contains(self.selection.groups);
+            room >= NEVER_SPLIT && gather::knows_all(reader) && ONE_FILE.contains(selection.groups);
         let item = |id: &TaskId| Item {
             root: self.source.root.clone(),
             reader: reader.clone(),
-            selection: self.selection,
+            selection,
             id: *id,
             by_number,
             room,
         };
-        if memory.is_empty() && ids.len() < 4 {
+        if hanging.is_empty() && ids.len() < 4 {
             return ids.iter().map(|id| item(id).run()).collect();
         }
         let deadlines = self.source.deadlines;
         let results = self.source.pool.run(ids.iter().map(item).collect(), deadlines, deadlines.read);
-        let light = Selection { groups: self.selection.groups - memory, ..self.selection };
+        let light = Selection { groups: selection.groups - hanging, ..selection };
         let late = |id: &TaskId| {
             let task = Item { selection: light, ..item(id) }.run();
             task.map(|task| {
-                let mut missing = sight(reader, &task.record).of(memory);
+                let base = &task.record.base;
+                let mut missing = sight(reader, &task.record).of(hanging);
                 if !task.record.facts().contains(Facts::HAS_MEMORY) {
                     missing = Groups::empty();
                 }
-                if !self.selection.wants_mappings(task.record.base.pid, task.record.base.tgid) {
+                if !selection.wants_mappings(base.pid, base.tgid) {
                     missing -= Groups::VMA | Groups::VMA_STAT;
                 }
+                missing = selection.of_task(missing, base.pid, base.tgid);
                 Task { missing, ..task }
             })
         };
@@ -390,7 +415,7 @@ impl Work for Item {
     type Output = nix::Result<Task>;
 
     fn target(&self) -> Option<u32> {
-        self.selection.groups.intersects(Groups::VMA | Groups::CMDLINE).then_some(self.id.tgid)
+        self.selection.groups.intersects(HANGING - Groups::VMA_STAT).then_some(self.id.tgid)
     }
 
     fn owner(&self) -> u32 {

@@ -1,0 +1,164 @@
+//! The groups from 32 on, out of the files of a task.
+
+use crate::access::Reader;
+use crate::proc_files::{ProcRoot, TaskDir, decimal, fields, is_absent, signed};
+use crate::protocol::{
+    Cgroup, Descriptor, Files, Groups, Misc, NAMESPACE_KINDS, Namespaces, attribute_id, push_cgroup,
+    push_descriptor, push_files, push_membership, push_misc, push_namespaces,
+};
+use crate::source::push_section;
+use nix::errno::Errno;
+use zerocopy::IntoBytes;
+
+use super::numbers::Numbers;
+
+/// Appends the sections of `groups` that the task has; gives those that are lost for another reason than that it has none.
+pub(in crate::source) fn gather(
+    out: &mut Vec<u8>,
+    text: &mut Vec<u8>,
+    root: &ProcRoot,
+    reader: &Reader,
+    dir: &TaskDir,
+    groups: Groups,
+) -> Groups {
+    let mut lost = Groups::empty();
+    for group in groups & Groups::OWN {
+        let begin = out.len();
+        let id = group.bits().trailing_zeros() as u16;
+        let mut outcome = Ok(());
+        push_section(out, id, |out| outcome = fill(out, text, root, reader, dir, group));
+        match outcome {
+            Ok(()) => continue,
+            Err(e) if is_absent(e) || matches!(e, Errno::EACCES | Errno::EPERM | Errno::ENODATA) => {}
+            Err(_) => lost |= group,
+        }
+        out.truncate(begin);
+    }
+    lost
+}
+
+/// Appends the payload of one group; `ENODATA` for none.
+fn fill(
+    out: &mut Vec<u8>,
+    text: &mut Vec<u8>,
+    root: &ProcRoot,
+    reader: &Reader,
+    dir: &TaskDir,
+    group: Groups,
+) -> nix::Result<()> {
+    let unreadable = Errno::ENODATA;
+    match u64::trailing_zeros(group.bits()) as u16 {
+        attribute_id::GROUPS => {
+            let (header, gids) = fields::membership(dir.read("status", text)?).ok_or(unreadable)?;
+            push_membership(out, &header, &gids);
+        }
+        attribute_id::SCHED => {
+            let stat = dir.read("stat", text)?.to_vec();
+            let status = dir.read("status", text)?;
+            let mut sched = fields::sched(&stat, status, root.tick()).ok_or(unreadable)?;
+            if let Some(namespace) = &reader.pid_ns
+                && sched.tpgid > 0
+            {
+                // The group's number is that of its leader, who may be gone while the group is not.
+                let leader = root.task(sched.tpgid as u32).ok();
+                let number = leader.and_then(|dir| Numbers::of(&dir, namespace)).map_or(0, |n| n.pid);
+                sched.tpgid = number as i32;
+            }
+            out.extend_from_slice(sched.as_bytes());
+        }
+        attribute_id::IO => {
+            out.extend_from_slice(fields::io(dir.read("io", text)?).ok_or(unreadable)?.as_bytes());
+        }
+        attribute_id::CGROUP => cgroups(out, dir.read("cgroup", text)?)?,
+        attribute_id::NS => {
+            let pids = fields::ns_pids(dir.read("status", text)?).ok_or(unreadable)?;
+            let skipped = reader.pid_ns.as_ref().map_or(0, |namespace| namespace.depth());
+            let inodes = NAMESPACE_KINDS.map(|kind| dir.namespace_link(kind).unwrap_or(0));
+            let pids = pids.get(skipped..).unwrap_or_default().to_vec();
+            push_namespaces(out, &Namespaces { inodes, pids });
+        }
+        attribute_id::FILES => {
+            let [exe, cwd, root] = ["exe", "cwd", "root"].map(|name| dir.link(name).ok());
+            let files = Files { exe: exe.as_deref(), cwd: cwd.as_deref(), root: root.as_deref() };
+            push_files(out, &files).map_err(|_| Errno::ENAMETOOLONG)?;
+        }
+        attribute_id::FD_COUNT => {
+            let mut count = fields::open_files_limits(dir.read("limits", text)?).ok_or(unreadable)?;
+            count.open = dir.count_of_descriptors()?;
+            out.extend_from_slice(count.as_bytes());
+        }
+        attribute_id::FD => descriptors(out, text, dir)?,
+        attribute_id::ROLLUP => {
+            let rollup = fields::rollup(dir.read_whole("smaps_rollup", text)?).ok_or(unreadable)?;
+            out.extend_from_slice(rollup.as_bytes());
+        }
+        attribute_id::ENVIRON => out.extend_from_slice(dir.read_whole("environ", text)?),
+        attribute_id::MISC => misc(out, text, dir)?,
+        _ => return Err(unreadable),
+    }
+    Ok(())
+}
+
+/// The lines of `cgroup`: `HIERARCHY:CONTROLLERS:PATH`.
+fn cgroups(out: &mut Vec<u8>, text: &[u8]) -> nix::Result<()> {
+    for line in text.split(|c| *c == b'\n').filter(|line| !line.is_empty()) {
+        let mut parts = line.splitn(3, |c| *c == b':');
+        let mut part = || parts.next().ok_or(Errno::ENODATA);
+        let hierarchy = decimal(part()?).and_then(|n| u16::try_from(n).ok()).ok_or(Errno::ENODATA)?;
+        let cgroup = Cgroup { hierarchy, controllers: part()?, path: part()? };
+        push_cgroup(out, &cgroup).map_err(|_| Errno::ENAMETOOLONG)?;
+    }
+    Ok(())
+}
+
+/// What the process has open. A descriptor that is closed meanwhile is none.
+fn descriptors(out: &mut Vec<u8>, text: &mut Vec<u8>, dir: &TaskDir) -> nix::Result<()> {
+    for fd in dir.descriptors()? {
+        let one = |text: &mut Vec<u8>| {
+            let name = dir.link(&format!("fd/{fd}"))?;
+            let (pos, flags, inode) =
+                fields::fdinfo(dir.read(&format!("fdinfo/{fd}"), text)?).ok_or(Errno::ENODATA)?;
+            let file = dir.open_file(fd)?;
+            Ok((name, pos, flags, inode, file))
+        };
+        match one(text) {
+            Ok((name, pos, flags, inode, file)) => {
+                let inode = if inode == 0 { file.inode } else { inode };
+                let (kind, major, minor) = (file.kind, file.major, file.minor);
+                let of = Descriptor { fd, kind, flags, pos, inode, major, minor, name: &name };
+                push_descriptor(out, &of).map_err(|_| Errno::ENAMETOOLONG)?;
+            }
+            Err(e) if is_absent(e) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+fn misc(out: &mut Vec<u8>, text: &mut Vec<u8>, dir: &TaskDir) -> nix::Result<()> {
+    let mut number = |name: &str| match dir.read(name, text) {
+        Ok(value) => Ok(signed(value.trim_ascii())),
+        // A kernel without the audit system.
+        Err(Errno::ENOENT) => Ok(None),
+        Err(e) => Err(e),
+    };
+    let oom_score = number("oom_score")?.ok_or(Errno::ESRCH)? as i32;
+    let oom_score_adj = number("oom_score_adj")?.ok_or(Errno::ESRCH)? as i32;
+    let [loginuid, sessionid] =
+        [number("loginuid")?, number("sessionid")?].map(|n| n.map_or(u32::MAX, |n| n as u32));
+    let wchan =
+        dir.read("wchan", text).ok().filter(|name| *name != b"0" && !name.is_empty()).map(<[u8]>::to_vec);
+    // Without a security module there is no such file, or nothing in it.
+    let label = dir.read("attr/current", text).ok().map(|label| label.trim_ascii_end().to_vec());
+    let label = label.map(|label| label.strip_suffix(b"\0").map_or(label.clone(), <[u8]>::to_vec));
+    let label = label.filter(|label| !label.is_empty());
+    let misc = Misc {
+        oom_score,
+        oom_score_adj,
+        loginuid,
+        sessionid,
+        wchan: wchan.as_deref(),
+        label: label.as_deref(),
+    };
+    push_misc(out, &misc).map_err(|_| Errno::ENAMETOOLONG)
+}
