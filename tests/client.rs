@@ -109,7 +109,7 @@ fn borrowed_tasks_are_whole_however_small_the_pieces() {
         // A dump that is not read to its end keeps the file busy until it is discarded.
         client.set_buffer_len(512);
         client.dump(Request::all(Groups::BASE)).unwrap().next_task().unwrap().unwrap();
-        assert_eq!(client.dump(request).unwrap_err().errno(), Some(libc::EBUSY));
+        assert_eq!(client.dump(request.clone()).unwrap_err().errno(), Some(libc::EBUSY));
     }
 }
 

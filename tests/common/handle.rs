@@ -36,7 +36,8 @@ impl Handle {
     /// Writes a request, which is taken whole.
     #[track_caller]
     pub fn request(&self, request: &Request) {
-        assert_eq!(self.write(&request.to_bytes()), Ok(40));
+        let bytes = request.to_bytes();
+        assert_eq!(self.write(&bytes), Ok(bytes.len()));
     }
 
     /// `read(2)` into `buffer` bytes.

@@ -24,6 +24,7 @@ pub mod expect;
 pub mod handle;
 pub mod hung;
 pub mod identity;
+pub mod more;
 pub mod needs;
 pub mod place;
 pub mod proc;

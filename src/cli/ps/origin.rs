@@ -108,10 +108,11 @@ impl Origin {
         rows: &mut Vec<Row>,
         selected: &Selected,
     ) -> Result<(), ClientError> {
+        let with_base = request.groups.contains(Groups::BASE);
         let mut dump = self.client.dump(request)?;
         while let Some(task) = dump.next_task()? {
             // One that went while it was being sent has nothing left to show.
-            if request.groups.contains(Groups::BASE) && task.base().is_none() {
+            if with_base && task.base().is_none() {
                 continue;
             }
             let is_of = |uid| selected.users.is_empty() || selected.users.contains(&uid);

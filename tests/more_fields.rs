@@ -1,0 +1,120 @@
+//! Every group from 32 on says what the file of /proc says that it mirrors, for processes of every shape that stand still.
+
+mod common;
+
+use common::daemon::Daemon;
+use common::handle::{BUFFER, Handle, one, request};
+use common::more::{More, expected};
+use common::sources::sources;
+use common::zoo;
+use common::{needs, proc};
+use std::collections::BTreeMap;
+use task_diag::protocol::{DumpStrategy, Groups, Request};
+
+/// All of them but those that other tests hold against something else.
+const GROUPS: Groups = Groups::OWN.difference(Groups::TASKSTATS);
+
+/// The answer to a request.
+fn ask(file: &Handle, request: &Request) -> Vec<More> {
+    file.request(request);
+    More::of(&file.read_to_end(BUFFER).unwrap())
+}
+
+/// Looks until the answer is what /proc said before or says after it: what is shared with others moves by itself.
+#[track_caller]
+fn agree(what: &str, mut look: impl FnMut() -> (BTreeMap<u16, String>, [BTreeMap<u16, String>; 2])) {
+    let mut open: Option<Vec<u16>> = None;
+    let mut last = String::new();
+    for _ in 0..40 {
+        let (got, [before, after]) = look();
+        let ids = open.take().unwrap_or_else(|| (32..44).collect());
+        let differs = |id: &u16| got.get(id) != before.get(id) && got.get(id) != after.get(id);
+        let left: Vec<u16> = ids.into_iter().filter(differs).collect();
+        if left.is_empty() {
+            return;
+        }
+        let id = left[0];
+        last = format!("{id}: {:?}\nnot {:?}\nnor {:?}", got.get(&id), before.get(&id), after.get(&id));
+        open = Some(left);
+    }
+    panic!("{what}: {last}");
+}
+
+#[test]
+fn processes_one_by_one() {
+    if !needs::root_and_fuse() {
+        return;
+    }
+    let zoo = zoo::all();
+    for source in sources() {
+        let daemon = Daemon::start(source);
+        let file = Handle::open(daemon.path());
+        for animal in &zoo {
+            let path = animal.pid.to_string();
+            agree(&format!("{} by {}", animal.name, source.name), || {
+                let before = expected(&path, GROUPS, true);
+                let got = ask(&file, &one(animal.pid, GROUPS));
+                assert_eq!(got.len(), 1);
+                (got[0].lines(GROUPS), [before, expected(&path, GROUPS, true)])
+            });
+        }
+    }
+}
+
+#[test]
+fn threads_and_everything_at_once() {
+    if !needs::root_and_fuse() {
+        return;
+    }
+    let zoo = zoo::all();
+    for source in sources() {
+        let daemon = Daemon::start(source);
+        let file = Handle::open(daemon.path());
+        for animal in &zoo {
+            for tid in proc::threads(animal.pid) {
+                let (path, leader) = (format!("{}/task/{tid}", animal.pid), tid == animal.pid);
+                agree(&format!("thread {tid} of {} by {}", animal.name, source.name), || {
+                    let before = expected(&path, GROUPS, leader);
+                    let got = ask(&file, &request(DumpStrategy::Thread, animal.pid, GROUPS));
+                    let of_thread = got.iter().find(|task| task.pid == tid).unwrap();
+                    (of_thread.lines(GROUPS), [before, expected(&path, GROUPS, leader)])
+                });
+            }
+        }
+        // Together they come as they do one by one, each with its own.
+        let pids: Vec<u32> = zoo.iter().map(|animal| animal.pid).collect();
+        for request in [Request::all(GROUPS), Request::set(pids.clone(), GROUPS)] {
+            let mut open: Vec<u32> = pids.clone();
+            for _ in 0..20 {
+                let before: BTreeMap<u32, _> =
+                    open.iter().map(|pid| (*pid, expected(&pid.to_string(), GROUPS, true))).collect();
+                let got = ask(&file, &request);
+                let same = |pid: &u32| {
+                    let task = got.iter().find(|task| task.pid == *pid).unwrap();
+                    let lines = task.lines(GROUPS);
+                    lines == before[pid] || lines == expected(&pid.to_string(), GROUPS, true)
+                };
+                open.retain(|pid| !same(pid));
+            }
+            assert!(open.is_empty(), "{}: {open:?}", source.name);
+        }
+    }
+}
+
+#[test]
+fn each_group_comes_alone_and_only_if_asked_for() {
+    if !needs::root_and_fuse() {
+        return;
+    }
+    let sleeper = zoo::lives::sleeper();
+    for source in sources() {
+        let daemon = Daemon::start(source);
+        let file = Handle::open(daemon.path());
+        for group in GROUPS {
+            let got = ask(&file, &one(sleeper.pid, group | Groups::BASE));
+            let ids: Vec<u64> = got[0].payloads.keys().map(|id| 1 << id).collect();
+            assert_eq!(ids, [group.bits()], "{}", source.name);
+        }
+        assert!(ask(&file, &one(sleeper.pid, Groups::NATIVE))[0].payloads.is_empty());
+    }
+}
