@@ -94,7 +94,7 @@ fn borrowed_tasks_are_whole_however_small_the_pieces() {
         assert!(whole.mappings.len() > 5000);
         for buffer in [512, 4096, 70_000] {
             client.set_buffer_len(buffer);
-            let mut dump = client.dump(request).unwrap();
+            let mut dump = client.dump(request.clone()).unwrap();
             let task = dump.next_task().unwrap().unwrap();
             assert_eq!(task.base(), whole.base.as_ref());
             assert_eq!(task.statm(), whole.statm.as_ref());
@@ -109,7 +109,7 @@ fn borrowed_tasks_are_whole_however_small_the_pieces() {
         // A dump that is not read to its end keeps the file busy until it is discarded.
         client.set_buffer_len(512);
         client.dump(Request::all(Groups::BASE)).unwrap().next_task().unwrap().unwrap();
-        assert_eq!(client.dump(request.clone()).unwrap_err().errno(), Some(libc::EBUSY));
+        assert_eq!(client.dump(request).unwrap_err().errno(), Some(libc::EBUSY));
     }
 }
 
