@@ -7,6 +7,7 @@ mod deadline_pool;
 mod limits;
 mod procfs;
 mod sections;
+mod taskstats;
 
 #[cfg(feature = "bpf")]
 pub use bpf::{BpfSource, LoadError};
@@ -15,6 +16,7 @@ pub use deadline_pool::Deadlines;
 pub use limits::Limits;
 pub use procfs::ProcfsSource;
 pub use sections::{Sections, push_section};
+pub use taskstats::{Answers, Taskstats, TaskstatsError};
 
 use crate::access::{CallerError, Reader};
 use crate::counters::Counters;
