@@ -7,7 +7,9 @@ use task_diag::access::{CallerError, Reader};
 use task_diag::counters::Counters;
 use task_diag::engine::Transaction;
 use task_diag::protocol::{Attribute, Groups, Messages, Request};
-use task_diag::source::{Anchor, Budget, Gathered, Sections, Selection, Source, SourceError, Visit, Walk};
+use task_diag::source::{
+    Anchor, Budget, Gathered, Sections, Selection, Source, SourceError, TaskstatsError, Visit, Walk,
+};
 use task_diag::task::{Facts, TaskRecord};
 
 const TASKS: usize = 2_000;
@@ -33,6 +35,10 @@ impl Source for Prepared {
 
     fn name(&self) -> &'static str {
         "prepared"
+    }
+
+    fn taskstats(&self) -> Result<(), TaskstatsError> {
+        Err(TaskstatsError::Unknown)
     }
 
     fn reader(&self, _: u32, _: u32, _: u32) -> Result<Reader, CallerError> {

@@ -55,14 +55,14 @@ fn little_is_kept() {
         let everything = request(DumpStrategy::AllThreads, 0, Groups::NATIVE | Groups::VMA_STAT);
         Handle::open(daemon.path()).dump(&everything).unwrap();
         let (parent, server) = (daemon.pid(), daemon.server());
-        // CAP_DAC_READ_SEARCH and CAP_SYS_ADMIN; CAP_SYS_PTRACE.
+        // CAP_DAC_READ_SEARCH and CAP_SYS_ADMIN; the first, CAP_SYS_PTRACE and CAP_NET_ADMIN.
         has(&parent.to_string(), &[2, 21]);
         assert_eq!(proc::threads(parent).len(), 1);
         let threads = proc::threads(server);
         assert!(threads.len() > 8, "{threads:?}");
         for thread in threads {
             let of = format!("{server}/task/{thread}");
-            has(&of, &[19]);
+            has(&of, &[2, 12, 19]);
             // The mode "filter".
             assert_eq!(field(&of, "Seccomp"), "2");
         }

@@ -68,6 +68,9 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     let mount = MountOptions { dir: options.dir, threads: options.threads };
     let filesystem = || {
         let (source, _) = open_source(options.source, limits)?;
+        if let Err(why) = source.taskstats() {
+            log::info!("no TASKSTATS: {why}");
+        }
         let info = Info { source: source.name(), limits, visibility: options.hidepid.into() };
         anyhow::Ok(TaskDiagFs::new(source, info).open_to(options.mode, options.group))
     };

@@ -79,6 +79,10 @@ impl TaskDiagFs {
         self.source.name()
     }
 
+    pub(super) fn has_taskstats(&self) -> bool {
+        self.source.taskstats().is_ok()
+    }
+
     fn attr(&self, node: u64) -> FileAttr {
         let (kind, perm, gid, size) = match node {
             1 => (FileType::Directory, 0o755, self.gid, 0),

@@ -11,7 +11,12 @@ pub const SERVER: &[Capability] = &[
     // /proc/PID/{maps,smaps,ns/*} and what a /proc mounted with hidepid shows: of processes of other
     // users, that are not dumpable, or that have capabilities themselves.
     Capability::CAP_SYS_PTRACE,
+    // /proc/PID/{io,environ,fd}, which only their owner may open, and that is the process' user.
+    Capability::CAP_DAC_READ_SEARCH,
 ];
+
+/// What it keeps besides, where it has sockets to ask for TASKSTATS: the kernel wants it of whoever asks, too.
+pub const TASKSTATS: Capability = Capability::CAP_NET_ADMIN;
 
 /// What its parent keeps.
 pub const SUPERVISOR: &[Capability] = &[

@@ -1,6 +1,6 @@
 //! The child: makes ready, gives up its privileges, and answers.
 
-use super::privileges::{self, SERVER};
+use super::privileges::{self, SERVER, TASKSTATS};
 use super::{TaskDiagFs, descriptor, syscall_filter};
 use fuser::{Config, Session, SessionACL};
 use nix::sys::prctl;
@@ -57,7 +57,8 @@ fn begin(parent: Pid, ending: &[Signal]) -> io::Result<()> {
 fn answer(filesystem: TaskDiagFs, socket: &UnixDatagram, dir: &Path, threads: usize) -> io::Result<()> {
     // Threads started from here on inherit what is left.
     privileges::alone()?;
-    privileges::keep(SERVER)?;
+    let kept = [SERVER, if filesystem.has_taskstats() { &[TASKSTATS] } else { &[] }].concat();
+    privileges::keep(&kept)?;
     prctl::set_no_new_privs()?;
     syscall_filter::install()?;
     let from = filesystem.source_name();

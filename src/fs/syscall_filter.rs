@@ -33,6 +33,7 @@ const DENIED: &[c_long] = &[
     SYS_setfsgid, SYS_capset,
     // The network, and whatever else listens.
     SYS_socket, SYS_socketpair, SYS_connect, SYS_bind, SYS_listen, SYS_accept, SYS_accept4,
+    SYS_setsockopt,
     // The machine.
     SYS_init_module, SYS_finit_module, SYS_delete_module, SYS_kexec_load, SYS_reboot, SYS_swapon,
     SYS_swapoff, SYS_settimeofday, SYS_clock_settime, SYS_clock_adjtime, SYS_adjtimex, SYS_sethostname,
@@ -125,7 +126,9 @@ fn denied() -> Result<Rules, seccompiler::BackendError> {
     // Typing on the terminal that it was started from, and flags of files, which take no right to write.
     let requests = [TIOCSTI, TIOCLINUX, TIOCSETD, FS_IOC_SETFLAGS, FS_IOC_FSSETXATTR];
     let requests = requests.into_iter().map(|request| argument(1, Eq, u64::from(request as u32)));
-    rules.insert(SYS_ioctl, requests.collect::<Result<_, _>>()?);
+    // Any socket takes those that change the network (SIOCSIFFLAGS and its kin).
+    let network = argument(1, MaskedEq(0xff00), 0x8900);
+    rules.insert(SYS_ioctl, requests.chain([network]).collect::<Result<_, _>>()?);
     Ok(rules)
 }
 
@@ -206,6 +209,8 @@ mod tests {
                 (libc::SYS_unshare, [0; 3]),
                 (libc::SYS_clone, [0; 3]),
                 (libc::SYS_ioctl, [0, u64::from(libc::TIOCSTI as u32), 0]),
+                (libc::SYS_ioctl, [0, u64::from(libc::SIOCSIFFLAGS as u32), 0]),
+                (libc::SYS_setsockopt, [0; 3]),
             ] {
                 assert_eq!(raw(call, arguments), Err(Errno::EPERM), "{call}");
             }

@@ -37,6 +37,12 @@ pub trait Source: Send + Sync {
     /// What it has done, and whoever hands its tasks on.
     fn counters(&self) -> &Arc<Counters>;
 
+    /// Whether it can give TASKSTATS, or why not.
+    ///
+    /// # Errors
+    /// [`TaskstatsError`], for the log: requests for it are answered without.
+    fn taskstats(&self) -> Result<(), TaskstatsError>;
+
     /// Who the thread `tid` is, which now waits in a read with the filesystem ids `fsuid` and `fsgid`.
     ///
     /// # Errors

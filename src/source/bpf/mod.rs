@@ -10,7 +10,7 @@ mod slots;
 mod walk;
 
 use super::procfs::ProcfsSource;
-use super::{Budget, Limits, Selection, Source, SourceError, Walk};
+use super::{Budget, Limits, Selection, Source, SourceError, TaskstatsError, Walk};
 use crate::access::{CallerError, Reader, Sight, sight};
 use crate::counters::Counters;
 use crate::proc_files::ProcRoot;
@@ -120,6 +120,10 @@ impl Source for BpfSource {
 
     fn counters(&self) -> &Arc<Counters> {
         &self.procfs.counters
+    }
+
+    fn taskstats(&self) -> Result<(), TaskstatsError> {
+        self.procfs.taskstats()
     }
 
     fn reader(&self, tid: u32, fsuid: u32, fsgid: u32) -> Result<Reader, CallerError> {

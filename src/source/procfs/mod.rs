@@ -8,8 +8,8 @@ mod sections;
 
 use super::deadline_pool::{DeadlinePool, Outcome, Work};
 use super::{
-    Anchor, Budget, Deadlines, Gathered, HANGING, Limits, Selection, Share, Source, SourceError, Visit, Walk,
-    typical_len,
+    Anchor, Budget, Deadlines, Gathered, HANGING, Limits, Selection, Share, Source, SourceError, Taskstats,
+    TaskstatsError, Visit, Walk, typical_len,
 };
 use crate::access::{CallerError, Reader, sight};
 use crate::counters::Counters;
@@ -34,6 +34,7 @@ pub struct ProcfsSource {
     pub(super) deadlines: Deadlines,
     pub(super) budget: Arc<Budget>,
     pub(super) counters: Arc<Counters>,
+    pub(super) taskstats: Result<Arc<Taskstats>, TaskstatsError>,
 }
 
 impl ProcfsSource {
@@ -46,6 +47,7 @@ impl ProcfsSource {
             deadlines: limits.deadlines,
             budget: Arc::new(Budget::new(limits.parked, limits.parked_per_user)),
             counters: Arc::default(),
+            taskstats: Taskstats::open().map(Arc::new),
         }
     }
 
@@ -189,6 +191,10 @@ impl Source for ProcfsSource {
 
     fn counters(&self) -> &Arc<Counters> {
         &self.counters
+    }
+
+    fn taskstats(&self) -> Result<(), TaskstatsError> {
+        self.taskstats.as_ref().map(drop).map_err(|why| *why)
     }
 
     fn reader(&self, tid: u32, fsuid: u32, fsgid: u32) -> Result<Reader, CallerError> {

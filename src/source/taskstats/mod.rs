@@ -8,7 +8,7 @@ pub use ids::for_reader;
 use netlink_packet_core::NlasIterator;
 use nix::errno::Errno;
 use parking_lot::{Mutex, MutexGuard};
-use socket::{MOST, Question, Socket};
+use socket::{Question, Socket};
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use thiserror::Error;
@@ -54,48 +54,38 @@ pub struct Taskstats {
 }
 
 impl Taskstats {
-    /// Opens as many sockets as there are cores, and makes sure that the kernel answers.
+    /// Opens sockets for several readers at once, and makes sure that the kernel answers.
     ///
     /// # Errors
     /// [`TaskstatsError`].
     pub fn open() -> Result<Taskstats, TaskstatsError> {
+        // The kernel fills in one structure at a time, so that more would wait for each other.
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        let mut sockets = (0..cores).map(|_| Socket::open()).collect::<nix::Result<Vec<_>>>()?;
+        let mut sockets = (0..cores.min(4)).map(|_| Socket::open()).collect::<nix::Result<Vec<_>>>()?;
         let family = find_family(&mut sockets[0])?;
         let sockets = sockets.into_iter().map(Mutex::new).collect();
         let taskstats = Taskstats { family, sockets, turn: AtomicUsize::new(0) };
         let mut outcome = Err(TaskstatsError::Garbled);
-        let question = taskstats.question(true);
-        taskstats.socket().ask(question, [std::process::id().to_ne_bytes()].iter(), |_, answer| {
+        let own = [std::process::id().to_ne_bytes()];
+        taskstats.socket().ask(taskstats.question(true), &own, |_, answer| {
             outcome = match answer {
                 Ok(answer) => stats(answer).map(drop).ok_or(TaskstatsError::Garbled),
                 Err(Errno::EPERM) => Err(TaskstatsError::Denied),
                 Err(e) => Err(e.into()),
             };
-        })?;
+        });
         outcome.map(|()| taskstats)
     }
 
     /// The statistics of the tasks with these ids in the daemon's pid namespace: of processes, or else of single threads.
     pub fn query(&self, ids: &[u32], whole_process: bool) -> Answers {
         let mut answers = Answers { bytes: Vec::new(), ranges: vec![0..0; ids.len()] };
-        let question = self.question(whole_process);
-        let mut socket = self.socket();
-        let mut first = 0;
-        for batch in ids.chunks(MOST) {
-            let mut lost = vec![true; batch.len()];
-            let subjects = batch.iter().map(|id| id.to_ne_bytes());
-            let _ = socket.ask(question, subjects, |at, answer| {
-                lost[at] = answers.take(first + at, answer);
-            });
-            // One answer always finds room.
-            for at in (0..batch.len()).filter(|at| lost[*at]) {
-                let _ = socket.ask(question, [batch[at].to_ne_bytes()].iter(), |_, answer| {
-                    answers.take(first + at, answer);
-                });
-            }
-            first += batch.len();
-        }
+        let ids: Vec<[u8; 4]> = ids.iter().map(|id| id.to_ne_bytes()).collect();
+        self.socket().ask(self.question(whole_process), &ids, |nth, answer| {
+            let begin = answers.bytes.len();
+            answers.bytes.extend(answer.ok().and_then(stats).unwrap_or_default());
+            answers.ranges[nth] = begin..answers.bytes.len();
+        });
         answers
     }
 
@@ -124,24 +114,11 @@ impl Answers {
     pub fn get(&self, nth: usize) -> Option<&[u8]> {
         self.bytes.get(self.ranges.get(nth)?.clone()).filter(|stats| !stats.is_empty())
     }
-
-    /// Takes an answer; gives whether it is worth asking again.
-    fn take(&mut self, nth: usize, answer: Result<&[u8], Errno>) -> bool {
-        match answer {
-            Ok(answer) => {
-                let begin = self.bytes.len();
-                self.bytes.extend(stats(answer).unwrap_or_default());
-                self.ranges[nth] = begin..self.bytes.len();
-                false
-            }
-            Err(e) => matches!(e, Errno::EAGAIN | Errno::ENOBUFS | Errno::ENOMEM),
-        }
-    }
 }
 
 fn find_family(socket: &mut Socket) -> Result<u16, TaskstatsError> {
     let mut found = Err(TaskstatsError::Garbled);
-    socket.ask(FIND_FAMILY, [b"TASKSTATS\0"].iter(), |_, answer| {
+    socket.ask(FIND_FAMILY, &[b"TASKSTATS\0"], |_, answer| {
         found = match answer {
             Ok(answer) => {
                 let id = attribute(answer, &[FAMILY_ID]).and_then(|id| id.first_chunk());
@@ -150,7 +127,7 @@ fn find_family(socket: &mut Socket) -> Result<u16, TaskstatsError> {
             Err(Errno::ENOENT) => Err(TaskstatsError::Unknown),
             Err(e) => Err(e.into()),
         };
-    })?;
+    });
     found
 }
 
@@ -161,7 +138,8 @@ fn stats(answer: &[u8]) -> Option<&[u8]> {
 
 /// The payload of the first attribute of one of these numbers.
 fn attribute<'a>(attributes: &'a [u8], numbers: &[u16]) -> Option<&'a [u8]> {
-    let found = NlasIterator::new(attributes).map_while(Result::ok).find(|nla| numbers.contains(&nla.kind()))?;
+    let found =
+        NlasIterator::new(attributes).map_while(Result::ok).find(|nla| numbers.contains(&nla.kind()))?;
     let length = usize::from(found.length());
     found.into_inner().get(4..length)
 }

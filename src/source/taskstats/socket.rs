@@ -3,12 +3,12 @@
 use netlink_packet_core::{NLM_F_REQUEST, NLMSG_ERROR, NetlinkBuffer};
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, connect, send, setsockopt, socket,
-    sockopt,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, connect, send, setsockopt,
+    socket, sockopt,
 };
 use std::os::fd::{AsRawFd, OwnedFd};
 
-/// Questions that are sent at once, at most. The receive buffer has to hold all their answers.
+/// Questions that are sent at once. The receive buffer has to hold all their answers.
 pub const MOST: usize = 64;
 /// Bytes that an answer may have: several times what the largest has so far.
 const ANSWER: usize = 4096;
@@ -44,50 +44,71 @@ impl Socket {
         let fd = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkGeneric)?;
         connect(fd.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
         let buffer = MOST * ANSWER;
-        setsockopt(&fd, sockopt::RcvBufForce, &buffer).or_else(|_| setsockopt(&fd, sockopt::RcvBuf, &buffer))?;
+        setsockopt(&fd, sockopt::RcvBufForce, &buffer)
+            .or_else(|_| setsockopt(&fd, sockopt::RcvBuf, &buffer))?;
         Ok(Socket { fd, next: 1, questions: Vec::new(), answers: vec![0; MOST * ANSWER] })
     }
 
-    /// Asks `question` about each of `subjects`, [`MOST`] at most. `answered` is told which of them, and the attributes of
-    /// the answer or the kernel's error; nothing of those whose answers were lost.
+    /// Asks `question` about each of `subjects`. `answered` is told which of them, and the attributes of the answer or the
+    /// kernel's error; nothing of those to whom no answer came.
     ///
     /// The kernel answers before a send returns, so this never waits.
-    ///
-    /// # Errors
-    /// Where the questions could not be sent.
-    pub fn ask(
+    pub fn ask<S: AsRef<[u8]>>(
         &mut self,
         question: Question,
-        subjects: impl Iterator<Item: AsRef<[u8]>>,
+        subjects: &[S],
         mut answered: impl FnMut(usize, Result<&[u8], Errno>),
-    ) -> nix::Result<()> {
-        let first = self.next;
-        self.questions.clear();
-        for subject in subjects {
-            push(&mut self.questions, question, self.next, subject.as_ref());
-            self.next = self.next.wrapping_add(1);
+    ) {
+        for (nth, batch) in subjects.chunks(MOST).enumerate() {
+            let mut open = [true; MOST];
+            self.ask_at_once(question, batch, &mut |at, answer| {
+                // For want of room among the answers, or of memory.
+                if !matches!(answer, Err(Errno::EAGAIN | Errno::ENOBUFS | Errno::ENOMEM)) {
+                    open[at] = false;
+                    answered(nth * MOST + at, answer);
+                }
+            });
+            // One answer always finds room.
+            for at in (0..batch.len()).filter(|at| open[*at]) {
+                let mut answered = |_, answer: Result<&[u8], Errno>| answered(nth * MOST + at, answer);
+                self.ask_at_once(question, &batch[at..=at], &mut answered);
+            }
         }
-        let count = self.next.wrapping_sub(first) as usize;
-        send(self.fd.as_raw_fd(), &self.questions, MsgFlags::empty())?;
-        let mut left = count;
+    }
+
+    fn ask_at_once<S: AsRef<[u8]>>(
+        &mut self,
+        question: Question,
+        subjects: &[S],
+        answered: &mut dyn FnMut(usize, Result<&[u8], Errno>),
+    ) {
+        let first = self.next;
+        self.next = first.wrapping_add(subjects.len() as u32);
+        self.questions.clear();
+        for (at, subject) in subjects.iter().enumerate() {
+            push(&mut self.questions, question, first.wrapping_add(at as u32), subject.as_ref());
+        }
+        if send(self.fd.as_raw_fd(), &self.questions, MsgFlags::empty()).is_err() {
+            return;
+        }
+        let mut left = subjects.len();
         while left > 0 {
             let lengths = match receive(&self.fd, &mut self.answers) {
                 Ok(lengths) => lengths,
                 // The second: some were lost, and the others are there still.
                 Err(Errno::EINTR | Errno::ENOBUFS) => continue,
-                Err(_) => break,
+                Err(_) => return,
             };
             for (bytes, length) in self.answers.chunks_exact(ANSWER).zip(lengths) {
                 let Some((sequence, answer)) = parse(&bytes[..length.min(ANSWER)]) else { continue };
                 let at = sequence.wrapping_sub(first) as usize;
                 // Others are late answers to earlier questions.
-                if at < count {
+                if at < subjects.len() {
                     answered(at, answer);
                     left = left.saturating_sub(1);
                 }
             }
         }
-        Ok(())
     }
 }
 
@@ -159,6 +180,31 @@ mod tests {
         assert_eq!(&bytes[24..], b"abcde\0\0\0");
         // It looks like an answer, too.
         assert_eq!(parse(&bytes), Some((9, Ok(&bytes[20..29]))));
+    }
+
+    /// Who may ask for nothing else may ask for the numbers of families.
+    #[test]
+    fn answers_that_are_lost_are_asked_for_again() {
+        let control = Question { family: 16, command: 3, attribute: 2 };
+        let subjects: Vec<&[u8]> = [&b"nlctrl\0"[..], b"no such family\0"].repeat(MOST);
+        let answers = |socket: &mut Socket| {
+            let mut answers = vec![None; subjects.len()];
+            socket.ask(control, &subjects, |at, answer| {
+                assert_eq!(answers[at].replace(answer.map(<[u8]>::to_vec)), None, "one answer each");
+            });
+            answers
+        };
+        let mut socket = Socket::open().unwrap();
+        let all = answers(&mut socket);
+        assert!(matches!(&all[0], Some(Ok(family)) if family.len() > 20), "{:?}", all[0]);
+        assert_eq!(all[1], Some(Err(Errno::ENOENT)));
+        assert!(all.chunks(2).all(|pair| pair == &all[..2]));
+        // The least that the kernel lets it be: a few answers.
+        setsockopt(&socket.fd, sockopt::RcvBuf, &0).unwrap();
+        let mut at_once = 0;
+        socket.ask_at_once(control, &subjects[..MOST], &mut |_, _| at_once += 1);
+        assert!(0 < at_once && at_once < MOST, "{at_once}");
+        assert_eq!(answers(&mut socket), all);
     }
 
     #[test]
