@@ -48,7 +48,11 @@ enum Command {
     /// Compare the time of dumps with that of reading /proc
     Bench(bench::Options),
     #[command(hide = true)]
-    BenchPopulation { size: bench::Size },
+    BenchPopulation {
+        size: bench::Size,
+        #[arg(default_value_t = 0)]
+        descriptors: u32,
+    },
     /// Write man pages and completions for shells below DIR
     #[command(hide = true)]
     ShellFiles { dir: PathBuf },
@@ -67,7 +71,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Children(of) => dump::run(DumpStrategy::Children, of.pid, &of.options),
         Command::One(of) => dump::run(DumpStrategy::One, of.pid, &of.options),
         Command::Bench(options) => bench::run(&options),
-        Command::BenchPopulation { size } => bench::run_population(size),
+        Command::BenchPopulation { size, descriptors } => bench::run_population(size, descriptors),
     }?;
     Ok(ExitCode::SUCCESS)
 }

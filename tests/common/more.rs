@@ -6,8 +6,8 @@ use std::fmt::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use task_diag::protocol::{
-    Attribute, CgroupList, DescriptorList, FdCount, Files, Groups, Io, Membership, Messages, Misc, NAMESPACE_KINDS,
-    Namespaces, Rollup, Sched, attribute_id,
+    Attribute, CgroupList, DescriptorList, FdCount, Files, Groups, Io, Membership, Messages, Misc,
+    NAMESPACE_KINDS, Namespaces, Rollup, Sched, attribute_id,
 };
 use zerocopy::FromBytes;
 
@@ -58,7 +58,13 @@ fn line(id: u16, bytes: &[u8]) -> String {
         attribute_id::GROUPS => {
             let m = Membership::parse(bytes).unwrap();
             let gids: Vec<u32> = m.gids().collect();
-            write!(out, "{gids:?} {:016x} {} {}", u64::from(m.ambient()), u8::from(m.no_new_privs()), m.seccomp())
+            write!(
+                out,
+                "{gids:?} {:016x} {} {}",
+                u64::from(m.ambient()),
+                u8::from(m.no_new_privs()),
+                m.seccomp()
+            )
         }
         attribute_id::SCHED => {
             let s = Sched::read_from_bytes(bytes).unwrap();
@@ -192,8 +198,10 @@ fn of_files(path: &str, id: u16) -> Option<String> {
         attribute_id::GROUPS => {
             let status = text(path, "status")?;
             let value = |key| value(&status, key);
-            let gids: Vec<u32> = value("Groups")?.split_whitespace().map(|gid| gid.parse().unwrap()).collect();
-            let _ = write!(out, "{gids:?} {} {} {}", value("CapAmb")?, value("NoNewPrivs")?, value("Seccomp")?);
+            let gids: Vec<u32> =
+                value("Groups")?.split_whitespace().map(|gid| gid.parse().unwrap()).collect();
+            let _ =
+                write!(out, "{gids:?} {} {} {}", value("CapAmb")?, value("NoNewPrivs")?, value("Seccomp")?);
         }
         attribute_id::SCHED => {
             let (stat, status) = (text(path, "stat")?, text(path, "status")?);
@@ -280,7 +288,8 @@ fn of_files(path: &str, id: u16) -> Option<String> {
         attribute_id::ENVIRON => out = read(&format!("{path}/environ"))?.escape_ascii().to_string(),
         attribute_id::MISC => {
             let number = |name| text(path, name).map(|text| text.trim().to_string());
-            let label = text(path, "attr/current").map(|label| label.trim_end_matches(['\0', '\n']).to_string());
+            let label =
+                text(path, "attr/current").map(|label| label.trim_end_matches(['\0', '\n']).to_string());
             let label = label.filter(|label| !label.is_empty());
             let wchan = text(path, "wchan").filter(|name| name != "0");
             let _ = write!(

@@ -22,6 +22,9 @@ pub struct Options {
     /// other; else with the machine as it is
     #[arg(long, value_name = "PROCESSES[xTHREADS]", value_delimiter = ',')]
     spawn: Vec<Size>,
+    /// Let each of those processes have so many more files open: files, pipes, sockets and the like in turn
+    #[arg(long, default_value_t = 0, value_name = "COUNT", requires = "spawn")]
+    descriptors: u32,
     /// Ask this file; else a mount of each source is made for the purpose
     #[arg(long, value_name = "FILE")]
     path: Option<PathBuf>,
@@ -64,7 +67,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     };
     let mut reports = Vec::new();
     for size in populations {
-        let population = size.map(Population::spawn).transpose()?;
+        let population = size.map(|size| Population::spawn(size, options.descriptors)).transpose()?;
         let pid = population.as_ref().map_or_else(std::process::id, Population::parent);
         let mut contenders = contender::all(options)?;
         let mut report = Report::new(contenders.iter().map(|c| c.name.clone()).collect());

@@ -1,10 +1,15 @@
 //! A population of sleeping processes to measure with.
 
 use anyhow::{Context, bail, ensure};
+use nix::fcntl::{OFlag, open};
+use nix::sys::eventfd::EventFd;
 use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+use nix::sys::stat::Mode;
 use nix::sys::wait::waitpid;
-use nix::unistd::{ForkResult, Pid, fork, pause};
+use nix::unistd::{ForkResult, Pid, fork, pause, pipe};
 use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 use std::str::FromStr;
 
@@ -37,7 +42,7 @@ pub struct Population {
 
 impl Population {
     /// Makes them, raising `kernel.pid_max` where it is too low.
-    pub fn spawn(size: Size) -> anyhow::Result<Population> {
+    pub fn spawn(size: Size, descriptors: u32) -> anyhow::Result<Population> {
         let before = std::fs::read_to_string(PID_MAX).context("cannot read kernel.pid_max")?;
         let needed = u64::from(size.processes) * u64::from(size.threads) + 20_000;
         let mut pid_max_before = None;
@@ -48,7 +53,11 @@ impl Population {
         }
         // From here on the drop of the population puts the limit back.
         let parent = Command::new(std::env::current_exe()?)
-            .args(["bench-population", &format!("{}x{}", size.processes, size.threads)])
+            .args([
+                "bench-population",
+                &format!("{}x{}", size.processes, size.threads),
+                &descriptors.to_string(),
+            ])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn();
@@ -92,10 +101,10 @@ fn restore(pid_max: &Option<String>) {
 }
 
 /// The body of the population's parent: a process of its own, with a single thread.
-pub fn run(size: Size) -> anyhow::Result<()> {
+pub fn run(size: Size, descriptors: u32) -> anyhow::Result<()> {
     let mut children = Vec::new();
     let made = (0..size.processes).try_for_each(|_| {
-        children.push(child(size.threads)?);
+        children.push(child(size.threads, descriptors)?);
         anyhow::Ok(())
     });
     if made.is_ok() {
@@ -113,12 +122,14 @@ pub fn run(size: Size) -> anyhow::Result<()> {
     made
 }
 
-fn child(threads: u32) -> anyhow::Result<Pid> {
+fn child(threads: u32, descriptors: u32) -> anyhow::Result<Pid> {
     // SAFETY: this process has one thread, so its child may do what any process may.
     match unsafe { fork() }.context("cannot fork; is a limit on processes too low?")? {
         ForkResult::Parent { child } => Ok(child),
         ForkResult::Child => {
             let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
+            let files: nix::Result<Vec<OwnedFd>> = (0..descriptors).map(open_one).collect();
+            let _files = files.context("cannot open files; is a limit too low?")?;
             for _ in 1..threads {
                 let small = std::thread::Builder::new().stack_size(16 * 1024);
                 if small
@@ -136,5 +147,17 @@ fn child(threads: u32) -> anyhow::Result<Pid> {
                 pause();
             }
         }
+    }
+}
+
+/// A descriptor of some kind.
+fn open_one(number: u32) -> nix::Result<OwnedFd> {
+    let open = |path| open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
+    match number % 5 {
+        0 => open("/proc/self/exe"),
+        1 => open("/dev/null"),
+        2 => pipe().map(|(read, _)| read),
+        3 => socket(AddressFamily::Unix, SockType::Stream, SockFlag::empty(), None),
+        _ => EventFd::new().map(OwnedFd::from),
     }
 }

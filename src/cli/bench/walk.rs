@@ -2,7 +2,7 @@
 
 use super::workload::Workload;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{OFlag, open, readlink};
 use nix::sys::stat::Mode;
 use nix::unistd::read;
 use std::fmt::Write;
@@ -41,12 +41,31 @@ impl Walk {
     fn files(&mut self, dir: &str, names: &[&str]) {
         for name in names {
             self.path.clear();
+            if let Some(link) = name.strip_prefix('@') {
+                let _ = write!(self.path, "{dir}/{link}");
+                let _ = readlink(self.path.as_str());
+                continue;
+            }
+            if let Some(listed) = name.strip_suffix("/@") {
+                self.links(&format!("{dir}/{listed}"));
+                continue;
+            }
+            if let Some(listed) = name.strip_suffix('/') {
+                let _ = std::fs::read_dir(format!("{dir}/{listed}")).map(Iterator::count);
+                continue;
+            }
+            if *name == "fdinfo" {
+                for fd in self.links(&format!("{dir}/fd")) {
+                    self.files(&format!("{dir}/fdinfo"), &[fd.as_str()]);
+                }
+                continue;
+            }
             let _ = write!(self.path, "{dir}/{name}");
             let Ok(file) = open(self.path.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()) else {
                 continue;
             };
             // maps and its like come in pieces; the others whole, and a client knows that.
-            let pieces = name.ends_with("maps");
+            let pieces = name.ends_with("maps") || *name == "environ";
             loop {
                 match read(&file, &mut self.buffer) {
                     Ok(n) if n > 0 && pieces => {}
@@ -55,6 +74,20 @@ impl Walk {
                 }
             }
         }
+    }
+}
+
+impl Walk {
+    /// Reads all links of a directory; gives their names.
+    fn links(&mut self, dir: &str) -> Vec<String> {
+        let names = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        let names: Vec<String> = names.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        for name in &names {
+            self.path.clear();
+            let _ = write!(self.path, "{dir}/{name}");
+            let _ = readlink(self.path.as_str());
+        }
+        names
     }
 }
 

@@ -9,13 +9,23 @@ pub struct Workload {
     pub key: &'static str,
     pub strategy: DumpStrategy,
     pub groups: Groups,
-    /// Files that a client without the interface reads for each process.
+    /// Files that a client without the interface reads for each process. `@NAME` is a link, `NAME/` a directory that is listed,
+    /// `NAME/@` one whose links are all read, and `fdinfo` all links of `fd` with their files of `fdinfo`.
     pub files: &'static [&'static str],
     /// Files that it reads for each thread.
     pub thread_files: &'static [&'static str],
 }
 
 const BASE: Groups = Groups::BASE;
+
+/// The fields that htop 3.2 shows by default and reads at each refresh.
+const HTOP: Groups = BASE.union(Groups::CRED).union(Groups::STAT).union(Groups::STATM).union(Groups::SCHED);
+
+/// What process-exporter 0.7 reads of each process when it is asked for metrics, by default; and of each thread.
+const EXPORTER: Groups =
+    HTOP.union(Groups::IO).union(Groups::FD_COUNT).union(Groups::ROLLUP).union(Groups::MISC);
+const EXPORTER_THREADS: Groups =
+    HTOP.union(Groups::IO).union(Groups::MISC).union(Groups::CMDLINE).union(Groups::CGROUP);
 
 /// All there are, in the order of the table.
 pub const WORKLOADS: &[Workload] = &[
@@ -39,6 +49,32 @@ pub const WORKLOADS: &[Workload] = &[
         strategy: DumpStrategy::AllThreads,
         thread_files: &["status"],
         ..all("threads-maps", BASE.union(Groups::VMA), &["maps"])
+    },
+    all("groups", Groups::GROUPS, &["status"]),
+    all("sched", Groups::SCHED, &["stat", "status"]),
+    all("io", Groups::IO, &["io"]),
+    all("cgroup", Groups::CGROUP, &["cgroup"]),
+    all("ns", Groups::NS, &["ns/@", "status"]),
+    all("files", Groups::FILES, &["@exe", "@cwd", "@root"]),
+    all("fd-count", Groups::FD_COUNT, &["fd/", "limits"]),
+    all("fd", Groups::FD, &["fdinfo"]),
+    all("rollup", Groups::ROLLUP, &["smaps_rollup"]),
+    all("environ", Groups::ENVIRON, &["environ"]),
+    all(
+        "misc",
+        Groups::MISC,
+        &["oom_score", "oom_score_adj", "loginuid", "sessionid", "wchan", "attr/current"],
+    ),
+    Workload {
+        strategy: DumpStrategy::AllThreads,
+        thread_files: &["stat", "statm"],
+        ..all("htop", HTOP, &[])
+    },
+    all("exporter", EXPORTER, &["stat", "status", "io", "wchan", "limits", "fd/", "smaps_rollup"]),
+    Workload {
+        strategy: DumpStrategy::AllThreads,
+        thread_files: &["stat", "status", "io", "wchan", "cmdline", "cgroup"],
+        ..all("exporter-threads", EXPORTER_THREADS, &[])
     },
     Workload {
         strategy: DumpStrategy::One,
