@@ -10,8 +10,8 @@
 //! - [`ring`] a ring of io_uring
 //! - [`place`] a place for set-user-id programs
 //! - [`doors`] every way to get at the bytes of an open file
-//! - [`identity`] threads with credentials of their own: readers
-//! - [`proc`] the files of /proc; [`expect`] what an answer must say, according to them
+//! - [`identity`] threads with credentials of their own; [`readers`] such readers of many kinds
+//! - [`proc`] the files of /proc; [`expect`] what an answer must say, according to them; [`more`] the same of the groups from 32 on
 
 // Every test program compiles this module for itself, and uses a part of it.
 #![allow(dead_code)]
@@ -28,6 +28,7 @@ pub mod more;
 pub mod needs;
 pub mod place;
 pub mod proc;
+pub mod readers;
 pub mod ring;
 pub mod sources;
 pub mod tools;

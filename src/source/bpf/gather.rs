@@ -238,6 +238,7 @@ impl Memory {
             tgid: records[*at].daemons_tgid,
             per_thread: selection.per_thread(),
             owner: records[*at].credentials.uid,
+            seen: sight(&reader, &records[*at]),
             groups: *groups,
         };
         let items: Vec<Item> = places.iter().map(item).collect();
@@ -427,6 +428,7 @@ struct Item {
     tgid: u32,
     per_thread: bool,
     owner: u32,
+    seen: Sight,
     groups: Groups,
 }
 
@@ -447,7 +449,9 @@ impl Work for Item {
             false => self.root.task(self.pid),
         };
         match dir {
-            Ok(dir) => Contents::read(&mut Vec::new(), &self.root, &self.reader, &dir, self.groups),
+            Ok(dir) => {
+                Contents::read(&mut Vec::new(), &self.root, &self.reader, self.seen, &dir, self.groups)
+            }
             Err(e) if is_absent(e) => Contents::default(),
             Err(_) => Contents { missing: self.groups, ..Contents::default() },
         }

@@ -121,7 +121,7 @@ impl Ask {
 
     /// What tells one program of a task from the next, where memory groups are asked for: the place of its arguments.
     pub fn program(groups: Groups) -> Ask {
-        let memory = groups.intersects(Groups::VMA | Groups::CMDLINE);
+        let memory = groups.intersects(Groups::VMA | Groups::CMDLINE | Groups::OWN);
         Ask { groups: if memory { Groups::CMDLINE } else { Groups::empty() }, ..Ask::default() }
     }
 }

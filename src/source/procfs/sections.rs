@@ -1,6 +1,6 @@
 //! The groups from 32 on, out of the files of a task.
 
-use crate::access::Reader;
+use crate::access::{Reader, Sight};
 use crate::proc_files::{ProcRoot, TaskDir, decimal, fields, is_absent, signed};
 use crate::protocol::{
     Cgroup, Descriptor, Files, Groups, Misc, NAMESPACE_KINDS, Namespaces, attribute_id, push_cgroup,
@@ -12,12 +12,13 @@ use zerocopy::IntoBytes;
 
 use super::numbers::Numbers;
 
-/// Appends the sections of `groups` that the task has; gives those that are lost for another reason than that it has none.
+/// Appends the sections of `groups` that the task has, of each what `seen` allows; gives those that are lost for another reason than that it has none.
 pub(in crate::source) fn gather(
     out: &mut Vec<u8>,
     text: &mut Vec<u8>,
     root: &ProcRoot,
     reader: &Reader,
+    seen: Sight,
     dir: &TaskDir,
     groups: Groups,
 ) -> Groups {
@@ -26,7 +27,7 @@ pub(in crate::source) fn gather(
         let begin = out.len();
         let id = group.bits().trailing_zeros() as u16;
         let mut outcome = Ok(());
-        push_section(out, id, |out| outcome = fill(out, text, root, reader, dir, group));
+        push_section(out, id, |out| outcome = fill(out, text, root, reader, seen, dir, group));
         match outcome {
             Ok(()) => continue,
             Err(e) if is_absent(e) || matches!(e, Errno::EACCES | Errno::EPERM | Errno::ENODATA) => {}
@@ -43,6 +44,7 @@ fn fill(
     text: &mut Vec<u8>,
     root: &ProcRoot,
     reader: &Reader,
+    seen: Sight,
     dir: &TaskDir,
     group: Groups,
 ) -> nix::Result<()> {
@@ -93,7 +95,7 @@ fn fill(
             out.extend_from_slice(rollup.as_bytes());
         }
         attribute_id::ENVIRON => out.extend_from_slice(dir.read_whole("environ", text)?),
-        attribute_id::MISC => misc(out, text, dir)?,
+        attribute_id::MISC => misc(out, text, seen, dir)?,
         _ => return Err(unreadable),
     }
     Ok(())
@@ -135,7 +137,7 @@ fn descriptors(out: &mut Vec<u8>, text: &mut Vec<u8>, dir: &TaskDir) -> nix::Res
     Ok(())
 }
 
-fn misc(out: &mut Vec<u8>, text: &mut Vec<u8>, dir: &TaskDir) -> nix::Result<()> {
+fn misc(out: &mut Vec<u8>, text: &mut Vec<u8>, seen: Sight, dir: &TaskDir) -> nix::Result<()> {
     let mut number = |name: &str| match dir.read(name, text) {
         Ok(value) => Ok(signed(value.trim_ascii())),
         // A kernel without the audit system.
@@ -146,8 +148,11 @@ fn misc(out: &mut Vec<u8>, text: &mut Vec<u8>, dir: &TaskDir) -> nix::Result<()>
     let oom_score_adj = number("oom_score_adj")?.ok_or(Errno::ESRCH)? as i32;
     let [loginuid, sessionid] =
         [number("loginuid")?, number("sessionid")?].map(|n| n.map_or(u32::MAX, |n| n as u32));
-    let wchan =
-        dir.read("wchan", text).ok().filter(|name| *name != b"0" && !name.is_empty()).map(<[u8]>::to_vec);
+    let wchan = match seen >= Sight::Looking {
+        true => dir.read("wchan", text).ok().map(<[u8]>::to_vec),
+        false => None,
+    };
+    let wchan = wchan.filter(|name| *name != b"0" && !name.is_empty());
     // Without a security module there is no such file, or nothing in it.
     let label = dir.read("attr/current", text).ok().map(|label| label.trim_ascii_end().to_vec());
     let label = label.map(|label| label.strip_suffix(b"\0").map_or(label.clone(), <[u8]>::to_vec));
