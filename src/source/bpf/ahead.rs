@@ -86,7 +86,7 @@ impl Coming {
                 Outcome::More => Some(answer.next),
                 _ => return,
             };
-            let batch = slot.batch(answer.count, lines).to_owned();
+            let batch = slot.batch(answer.count, lines, false).to_owned();
             drop(slot);
             let memory = Memory::gather(&source, &reader, selection, batch.batch(), bytes);
             let _ = sender.send((Ahead::new(batch, memory, &reader, share), next));

@@ -160,7 +160,7 @@ impl BpfWalk {
                     _ => Some(answer.next),
                 };
             }
-            let batch = slot.batch(answer.count, with_lines);
+            let batch = slot.batch(answer.count, with_lines, false);
             let nobody = batch.records.iter().all(|record| record.base.pid == 0);
             if self.selection.strategy == DumpStrategy::One && nobody {
                 return Err(SourceError::NoSuchTask);
