@@ -6,6 +6,8 @@ mod direct_map;
 mod gather;
 mod iterator;
 mod programs;
+#[cfg(test)]
+mod sections_test;
 mod slots;
 mod walk;
 

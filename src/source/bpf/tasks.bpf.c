@@ -255,12 +255,12 @@ static void processes(struct request *request, struct view *view, struct slot *s
     request->outcome = outcome;
 }
 
-/* The record of each task listed in slot->ids, in that order; of the first ones, if the bytes are full before. */
+/* The record of each task listed in slot->ids, in that order; of the first ones, if they have much beside the record. */
 static void tasks(struct request *request, struct view *view, struct slot *slot, struct batch *batch) {
     u32 count = request->limit, done = batch->zero;
     if (count > RECORDS) count = RECORDS;
     bpf_repeat(RECORDS / BATCH + 1) {
-        if (done >= count) break;
+        if (done >= count || view->used > LINE_BYTES / 2) break;
         u32 i;
         bpf_rcu_read_lock();
         bpf_for(i, 0, BATCH) {
@@ -270,7 +270,6 @@ static void tasks(struct request *request, struct view *view, struct slot *slot,
         if (count > FEW) warm(batch, view, BATCH);
         bpf_for(i, 0, BATCH) {
             u32 place = done + i;
-            if (place && is_full(view)) count = place;
             if (place >= count || place >= RECORDS) break;
             u64 task = batch->tasks[i & 63];
             view->line = place;
@@ -279,7 +278,7 @@ static void tasks(struct request *request, struct view *view, struct slot *slot,
         bpf_rcu_read_unlock();
         done += BATCH;
     }
-    request->count = count;
+    request->count = done < count ? done : count;
     request->outcome = FINISHED;
 }
 
