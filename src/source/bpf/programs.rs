@@ -119,9 +119,9 @@ impl Ask {
         Ask { groups: groups | program.groups, ..program }
     }
 
-    /// What tells one program of a task from the next, where memory groups are asked for: the place of its arguments.
+    /// What tells one program of a task from the next, where more than the record may be read: the place of its arguments.
     pub fn program(groups: Groups) -> Ask {
-        let memory = groups.intersects(Groups::VMA | Groups::CMDLINE);
+        let memory = groups.intersects(Groups::VMA | Groups::CMDLINE | Groups::OWN);
         Ask { groups: if memory { Groups::CMDLINE } else { Groups::empty() }, ..Ask::default() }
     }
 }
@@ -282,7 +282,7 @@ impl Programs {
             mode: ask.mode as u32,
             slot: slot.index(),
             reader: reader.tid,
-            groups: ask.groups.bits(),
+            groups: (ask.groups & (Groups::NATIVE | Groups::OWN)).bits(),
             options: if ask.per_thread { WITH_THREADS | THREAD_STAT } else { 0 }
                 | if ask.lines && self.reads_lines { WITH_LINES } else { 0 },
             first: ask.first,

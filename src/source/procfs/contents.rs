@@ -1,6 +1,6 @@
 //! What stands in files of a task besides `status` and `stat`: mappings, command line, and the groups from 32 on.
 
-use super::sections;
+use super::sections::{self, KnownMisc};
 use crate::access::Reader;
 use crate::proc_files::{ProcRoot, TaskDir, TrueName, is_absent, parse_maps, parse_smaps};
 use crate::protocol::{EncodeError, Groups};
@@ -18,13 +18,14 @@ pub(in crate::source) struct Contents {
 }
 
 impl Contents {
-    /// Reads these groups of the task of `dir`.
+    /// Reads these groups of the task of `dir`, less what is `known` of MISC.
     pub fn read(
         text: &mut Vec<u8>,
         root: &ProcRoot,
         reader: &Reader,
         dir: &TaskDir,
         groups: Groups,
+        known: Option<KnownMisc>,
     ) -> Contents {
         let mut contents = Contents::default();
         if groups.contains(Groups::VMA) {
@@ -42,7 +43,7 @@ impl Contents {
                 Err(_) => contents.missing |= Groups::CMDLINE,
             }
         }
-        contents.missing |= sections::gather(&mut contents.sections, text, root, reader, dir, groups);
+        contents.missing |= sections::gather(&mut contents.sections, text, root, reader, dir, groups, known);
         contents
     }
 }

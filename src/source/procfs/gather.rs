@@ -118,7 +118,7 @@ fn gather_with(
     let mut contents = Contents::default();
     if !read.is_empty() {
         other_files = true;
-        contents = Contents::read(text, root, reader, &dir, read);
+        contents = Contents::read(text, root, reader, &dir, read, None);
         has |= own;
         has.set(Groups::VMA, !contents.mappings.is_empty());
         has.set(Groups::CMDLINE, contents.command_line.is_some());

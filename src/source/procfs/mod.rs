@@ -17,6 +17,8 @@ use crate::proc_files::{ProcRoot, Status, TaskDir, decimal, is_absent};
 use crate::protocol::{DumpStrategy, Groups};
 use crate::task::{Facts, TaskRecord};
 pub(super) use contents::Contents;
+#[cfg(feature = "bpf")]
+pub(super) use sections::KnownMisc;
 use gather::{NEVER_SPLIT, ONE_FILE, Task, gather, gather_by_number};
 use nix::errno::Errno;
 use numbers::Numbers;

@@ -8,9 +8,18 @@ use crate::protocol::{
 };
 use crate::source::push_section;
 use nix::errno::Errno;
-use zerocopy::IntoBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::numbers::Numbers;
+
+/// What of MISC need not be read; all ones for none, as in the protocol.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes)]
+pub(in crate::source) struct KnownMisc {
+    oom_score_adj: i32,
+    loginuid: u32,
+    sessionid: u32,
+}
 
 /// Appends the sections of `groups` that the task has; gives those that are lost for another reason than that it has none.
 pub(in crate::source) fn gather(
@@ -20,13 +29,14 @@ pub(in crate::source) fn gather(
     reader: &Reader,
     dir: &TaskDir,
     groups: Groups,
+    known: Option<KnownMisc>,
 ) -> Groups {
     let mut lost = Groups::empty();
     for group in groups & Groups::OWN {
         let begin = out.len();
         let id = group.bits().trailing_zeros() as u16;
         let mut outcome = Ok(());
-        push_section(out, id, |out| outcome = fill(out, text, root, reader, dir, group));
+        push_section(out, id, |out| outcome = fill(out, text, root, reader, dir, group, known));
         match outcome {
             Ok(()) => continue,
             Err(e) if is_absent(e) || matches!(e, Errno::EACCES | Errno::EPERM | Errno::ENODATA) => {}
@@ -45,6 +55,7 @@ fn fill(
     reader: &Reader,
     dir: &TaskDir,
     group: Groups,
+    known: Option<KnownMisc>,
 ) -> nix::Result<()> {
     let unreadable = Errno::ENODATA;
     match u64::trailing_zeros(group.bits()) as u16 {
@@ -93,7 +104,7 @@ fn fill(
             out.extend_from_slice(rollup.as_bytes());
         }
         attribute_id::ENVIRON => out.extend_from_slice(dir.read_whole("environ", text)?),
-        attribute_id::MISC => misc(out, text, dir)?,
+        attribute_id::MISC => misc(out, text, dir, known)?,
         _ => return Err(unreadable),
     }
     Ok(())
@@ -135,7 +146,7 @@ fn descriptors(out: &mut Vec<u8>, text: &mut Vec<u8>, dir: &TaskDir) -> nix::Res
     Ok(())
 }
 
-fn misc(out: &mut Vec<u8>, text: &mut Vec<u8>, dir: &TaskDir) -> nix::Result<()> {
+fn misc(out: &mut Vec<u8>, text: &mut Vec<u8>, dir: &TaskDir, known: Option<KnownMisc>) -> nix::Result<()> {
     let mut number = |name: &str| match dir.read(name, text) {
         Ok(value) => Ok(signed(value.trim_ascii())),
         // A kernel without the audit system.
@@ -143,9 +154,14 @@ fn misc(out: &mut Vec<u8>, text: &mut Vec<u8>, dir: &TaskDir) -> nix::Result<()>
         Err(e) => Err(e),
     };
     let oom_score = number("oom_score")?.ok_or(Errno::ESRCH)? as i32;
-    let oom_score_adj = number("oom_score_adj")?.ok_or(Errno::ESRCH)? as i32;
-    let [loginuid, sessionid] =
-        [number("loginuid")?, number("sessionid")?].map(|n| n.map_or(u32::MAX, |n| n as u32));
+    let KnownMisc { oom_score_adj, loginuid, sessionid } = match known {
+        Some(known) => known,
+        None => KnownMisc {
+            oom_score_adj: number("oom_score_adj")?.ok_or(Errno::ESRCH)? as i32,
+            loginuid: number("loginuid")?.map_or(u32::MAX, |n| n as u32),
+            sessionid: number("sessionid")?.map_or(u32::MAX, |n| n as u32),
+        },
+    };
     let wchan =
         dir.read("wchan", text).ok().filter(|name| *name != b"0" && !name.is_empty()).map(<[u8]>::to_vec);
     // Without a security module there is no such file, or nothing in it.
