@@ -145,7 +145,7 @@ mod tests {
         assert_eq!((header.no_new_privs, header.seccomp, gids), (1, 0, vec![4, 24]));
         assert_eq!(u64::from(header.ambient), 0x400);
         assert_eq!(ns_pids(status), Some(vec![5, 1]));
-        assert_eq!(membership(b"Groups:\t\nCapAmb:\t0\n").unwrap().1, []);
+        assert_eq!(membership(b"Groups:\t\nCapAmb:\t0\n").unwrap().1, [0_u32; 0]);
         assert_eq!(membership(b"Groups:\tx\nCapAmb:\t0\n"), None);
         assert_eq!(
             fdinfo(b"pos:\t-1\nflags:\t0100002\nmnt_id:\t1\nino:\t7\n"),

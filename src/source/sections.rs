@@ -51,6 +51,18 @@ impl<'a> Sections<'a> {
         self.iter().find(|(found, _)| *found == u32::from(id)).map(|(_, payload)| payload)
     }
 
+    /// What a BPF program gives towards that number, which is no payload yet.
+    #[cfg(feature = "bpf")]
+    pub(crate) fn part(&self, id: u16) -> Option<&'a [u8]> {
+        const MADE_OF: u32 = 1 << 15;
+        self.iter().find(|(found, _)| *found == u32::from(id) | MADE_OF).map(|(_, payload)| payload)
+    }
+
+    /// The groups whose payloads stand here.
+    pub fn groups(&self) -> Groups {
+        self.iter().map(|(id, _)| Self::group(id)).collect()
+    }
+
     /// Numbers and payloads.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &'a [u8])> + use<'a> {
         let (all, mut at) = (*self, 0);

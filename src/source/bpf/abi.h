@@ -40,8 +40,19 @@ enum facts {
     UNSETTLED = 1 << 8,
 };
 
-/* Bits of request.groups: the protocol's attribute numbers. */
+/* Bits of request.groups: the protocol's attribute numbers. Those from 32 on come as sections. */
 enum groups { STAT = 1 << 4, ARGUMENTS = 1 << 5, STATM = 1 << 6 };
+enum section_id {
+    GROUPS = 33,
+    SCHED = 34,
+    IO = 35,
+    CGROUP = 36,
+    NS = 37,
+    FD_COUNT = 39,
+    ENVIRON = 42,
+    MISC = 43,
+    MADE_OF = 1 << 15, /* beside one of these: not the payload, but what user space needs for it */
+};
 
 enum mode {
     PROCESSES, /* processes numbered first..=last, ascending */
@@ -65,20 +76,25 @@ enum outcome {
 
 struct request {
     /* in */
-    u32 mode, slot, reader, groups, options, first, last, target, limit;
+    u32 mode, slot, reader, options, first, last, target, limit;
+    u64 groups;
     /* out */
-    u32 outcome, count, next;
+    u32 outcome, count, next, unused;
 };
 
 #define IDS 4096
 #define RECORDS 3000
-#define LINE_BYTES (256 * 1024)
+#define LINE_BYTES (512 * 1024)
 #define LONGEST_LINE 4096
-/* A command line among slot.bytes. */
+/* A command line, or the sections of one task, among slot.bytes. */
 struct line {
     u32 at, length;
 };
 #define UNTOLD (~0u) /* to be asked of /proc */
+/* Begins each section; the payload follows, then zeros up to a multiple of 8. */
+struct section {
+    u32 id, length;
+};
 struct slot {
     u32 reader_user_ns, reader_pid_ns; /* inode numbers */
     struct task_record reader;
@@ -87,6 +103,6 @@ struct slot {
         struct task_record records[RECORDS];
         u32 list[RECORDS * sizeof(struct task_record) / sizeof(u32)];
     };
-    struct line lines[RECORDS]; /* one for each record */
+    struct line lines[RECORDS], sections[RECORDS]; /* one for each record, where asked for */
     u8 bytes[LINE_BYTES];
 };

@@ -70,7 +70,7 @@ impl Coming {
         let start = || rayon::ThreadPoolBuilder::new().num_threads(AT_ONCE).build().ok();
         workers.0.0.get_or_init(start).as_ref()?.spawn(move || {
             let _busy = busy;
-            let lines = source.reads_lines(selection);
+            let (lines, sections) = (source.reads_lines(selection), source.tells_sections(selection));
             let ask = Ask {
                 mode: Mode::Processes,
                 first,
@@ -86,7 +86,7 @@ impl Coming {
                 Outcome::More => Some(answer.next),
                 _ => return,
             };
-            let batch = slot.batch(answer.count, lines).to_owned();
+            let batch = slot.batch(answer.count, lines, sections).to_owned();
             drop(slot);
             let memory = Memory::gather(&source, &reader, selection, batch.batch(), bytes);
             let _ = sender.send((Ahead::new(batch, memory, &reader, share), next));

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
-/* Command lines, read out of a task's memory by way of its page tables: no lock, no page fault, nothing that waits.
+/* Command lines and environments, read out of a task's memory by way of its page tables: no lock, no page fault,
+ * nothing that waits.
  *
  * Nothing here holds the pages or the tables, so every one of them may be freed, and hold something of another process,
  * while it is read. What was read is discarded unless all this stood still from before the walk to after the copy:
@@ -19,7 +20,7 @@
  *   It must be anonymous, as for /proc/PID/cmdline: so neither devices nor hugetlbfs, which shares tables, come here.
  * - the last entries themselves, the four addresses and, where the reader does not see all, if it may be dumped.
  *
- * Lines that are not plain (long, rewritten by the process, not all in memory) are left to user space. */
+ * What is not plain (long, rewritten by the process, not all in memory) are left to user space. */
 #pragma once
 #include "memory.h"
 #include "record.h"
@@ -37,6 +38,7 @@ struct {
 } slots SEC(".maps");
 
 #define PAGE 4096
+#define LONGEST_ENVIRONMENT (4 * PAGE)
 #define FRAME 0x000ffffffffff000ull
 #define PRESENT (1ull << 0)
 #define USER (1ull << 2)
@@ -87,9 +89,11 @@ GLOBAL u32 copy(struct slot *slot, u64 to, u64 length, u64 memory, u64 address) 
     return ((word_at(place) ^ entry) & ~ACCESSED_DIRTY) != 0;
 }
 
-/* Reads the command line of a memory into slot->bytes from `from` on. Returns its length or UNTOLD. Whether
- * the task had this memory all the while is for the caller to see, afterwards. */
-GLOBAL u32 read_line(struct slot *slot, u32 from, u64 memory, u32 by_all) {
+enum area { THE_ARGUMENTS, THE_ENVIRONMENT };
+
+/* Reads the command line of a memory, or its environment, into slot->bytes from `to` on. Returns the length or UNTOLD.
+ * Whether the task had this memory all the while is for the caller to see, afterwards. */
+GLOBAL u32 read_area(struct slot *slot, u32 to, u64 memory, u32 which, u32 by_all) {
     if (!slot) return UNTOLD;
     struct mm_struct *mm = at(struct mm_struct, memory);
     struct mm_struct___bitmap *bitmap = (void *)mm;
@@ -98,70 +102,32 @@ GLOBAL u32 read_line(struct slot *slot, u32 from, u64 memory, u32 by_all) {
     u32 sequence = int_at(place(mm, mm_lock_seq));
     if (being_written(mm)) return UNTOLD;
 
-    u64 start = fresh(mm->arg_start), end = fresh(mm->arg_end), environment = fresh(mm->env_start),
+    u64 arguments = fresh(mm->arg_start), arguments_end = fresh(mm->arg_end), environment = fresh(mm->env_start),
         environment_end = fresh(mm->env_end);
+    u64 start = which == THE_ARGUMENTS ? arguments : environment,
+        end = which == THE_ARGUMENTS ? arguments_end : environment_end;
     u64 length = environment_end && start < end ? end - start : 0;
+    if (which == THE_ENVIRONMENT && start > end && end) return UNTOLD;
     if (length) {
-        if (length > LONGEST_LINE || end >> ((top_shift + 8) & 63)) return UNTOLD;
-        if (!is_anonymous(memory, start, end)) return UNTOLD;
-        u64 first = PAGE - (start & (PAGE - 1)), last = from + length - 1;
-        if (first > length) first = length;
-        if (copy(slot, from, first, memory, start)) return UNTOLD;
-        if (first < length && copy(slot, from + first, length - first, memory, start + first)) return UNTOLD;
+        if (length > (which == THE_ARGUMENTS ? LONGEST_LINE : LONGEST_ENVIRONMENT)) return UNTOLD;
+        if (end >> ((top_shift + 8) & 63) || !is_anonymous(memory, start, end)) return UNTOLD;
+        u64 address = start, place = to, last = to + length - 1;
+        for (int page = 0; page <= LONGEST_ENVIRONMENT / PAGE && address < end; page++) {
+            u64 part = PAGE - (address & (PAGE - 1));
+            if (part > end - address) part = end - address;
+            if (copy(slot, place, part, memory, address)) return UNTOLD;
+            address += part;
+            place += part;
+        }
         barrier_var(last);
-        if (last >= LINE_BYTES || slot->bytes[last]) return UNTOLD;
+        if (last >= LINE_BYTES || (which == THE_ARGUMENTS && slot->bytes[last])) return UNTOLD;
     }
-    if (start != fresh(mm->arg_start) || end != fresh(mm->arg_end) || environment != fresh(mm->env_start) ||
-        environment_end != fresh(mm->env_end))
+    if (arguments != fresh(mm->arg_start) || arguments_end != fresh(mm->arg_end) ||
+        environment != fresh(mm->env_start) || environment_end != fresh(mm->env_end))
         return UNTOLD;
     if (!by_all && dumpable != (word_at(flags) & 3)) return UNTOLD;
     if (being_written(mm) || sequence != int_at(place(mm, mm_lock_seq))) return UNTOLD;
     return generation == fresh(mm->context.tlb_gen.counter) ? length : UNTOLD;
-}
-
-/* Reads the command line of a task; `fill`, which must come next, sees whether it was of one program. */
-static void next_line(struct view *view, u64 address) {
-    struct task_struct *task = at(struct task_struct, address);
-    u32 key = view->slot;
-    struct slot *slot = bpf_map_lookup_elem(&slots, &key);
-    u64 memory = address_in(task, mm);
-    view->line_memory = memory;
-    view->line_credentials = address_in(task, real_cred);
-    view->length = UNTOLD;
-    if (slot && memory && !(task->flags & PF_KTHREAD))
-        view->length = read_line(slot, view->used, memory, view->almighty);
-}
-
-/* Makes the line read last that of the record at view->line. */
-GLOBAL u32 keep_line(struct view *view) {
-    if (!view) return 0;
-    u32 key = view->slot, place = view->line;
-    struct slot *slot = bpf_map_lookup_elem(&slots, &key);
-    if (!slot || place >= RECORDS) return 0;
-    slot->lines[place].at = view->used;
-    slot->lines[place].length = view->length;
-    if (view->length <= LONGEST_LINE) view->used += view->length;
-    return 0;
-}
-
-static bool lines_are_full(const struct view *view) {
-    return view->used > LINE_BYTES - 2 * PAGE;
-}
-
-/* Fills a record, again if an exec came between. Returns whether there was such a task. */
-GLOBAL u32 gather_one(u64 address, u32 number, struct view *view, struct task_record *record) {
-    if (!view || !record) return 0;
-    for (int try = 0; try < 4; try++) {
-        if (view->options & WITH_LINES) next_line(view, address);
-        int result = fill(address, number, view, record);
-        if (result == CHANGED) continue;
-        if (view->options & WITH_LINES) keep_line(view);
-        return result;
-    }
-    unsettle(record); /* it never holds still */
-    view->length = UNTOLD;
-    if (view->options & WITH_LINES) keep_line(view);
-    return 1;
 }
 
 /* Set by the driver: pages of its own with random bytes, by which `find_direct_map` sees that it has found it. */

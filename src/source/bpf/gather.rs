@@ -2,17 +2,19 @@
 
 use super::BpfSource;
 use super::abi::{Batch, Mapping, MappingSlot, TargetState};
+use super::cgroups::Cgroups;
 use super::programs::Ask;
 use crate::access::{Reader, Sight, sight};
 use crate::proc_files::{ProcRoot, is_absent};
-use crate::protocol::{EncodeError, Groups, VmFlags, VmaFields, push_vma};
+use crate::protocol::{EncodeError, Groups, VmFlags, VmaFields, attribute_id, push_vma};
 use crate::source::deadline_pool::{Outcome, Work};
-use crate::source::procfs::Contents;
+use crate::source::procfs::{Contents, KnownMisc, Question};
 use crate::source::{Anchor, Gathered, HANGING, Sections, Selection};
 use crate::task::{Facts, TaskRecord};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
+use zerocopy::FromBytes;
 
 /// How long tasks of a batch may be begun; what is left over is for the next read.
 const BEGIN: Duration = Duration::from_millis(50);
@@ -29,7 +31,7 @@ struct Entry {
     verdict: Verdict,
     mappings: Mappings,
     command_line: Option<Vec<u8>>,
-    /// What the program could not tell.
+    /// All of the groups from 32 on, where the program could not tell them all.
     sections: Vec<u8>,
     missing: Groups,
 }
@@ -59,13 +61,13 @@ enum Mappings {
 
 /// The task of one record.
 pub(super) fn task<'a>(
-    record: &'a TaskRecord,
-    asked: Groups,
-    line: Option<&'a [u8]>,
-    memory: Option<&'a Memory>,
+    batch: Batch<'a>,
     at: usize,
+    asked: Groups,
+    memory: Option<&'a Memory>,
 ) -> Gathered<'a> {
-    let mut groups = asked & (Groups::BASE | Groups::CRED | Groups::STAT);
+    let record = &batch.records[at];
+    let mut groups = asked & (Groups::BASE | Groups::CRED | Groups::STAT | Groups::OWN);
     if record.facts().contains(Facts::HAS_MEMORY) {
         groups |= asked & Groups::STATM;
     }
@@ -74,7 +76,7 @@ pub(super) fn task<'a>(
         groups,
         mappings: &[],
         command_line: &[],
-        sections: Sections::default(),
+        sections: batch.sections(at).map_or(Sections::default(), Sections::new),
         missing: Groups::empty(),
         anchor: &Anchor::StartTime,
     };
@@ -87,15 +89,28 @@ pub(super) fn task<'a>(
         };
         task.groups.set(Groups::VMA, !task.mappings.is_empty());
         task.missing = entry.missing;
-        task.groups |= asked & Groups::OWN;
-        task.sections = Sections::new(&entry.sections);
+        if !entry.sections.is_empty() {
+            task.sections = Sections::new(&entry.sections);
+        }
     }
     let own = || memory.and_then(|memory| memory.entries[at].command_line.as_deref());
-    if let Some(line) = line.or_else(own) {
+    if let Some(line) = batch.line(at).or_else(own) {
         task.groups |= Groups::CMDLINE;
         task.command_line = line;
     }
     task
+}
+
+/// Those of the groups from 32 on that are to be shown of the task at that place and that the program did not tell.
+pub(super) fn untold(reader: &Reader, selection: Selection, batch: Batch<'_>, at: usize) -> Groups {
+    let record = &batch.records[at];
+    let asked = sight(reader, record).of(selection.groups) & Groups::OWN;
+    let told = batch.sections(at).map_or(Groups::empty(), |bytes| Sections::new(bytes).groups());
+    let mut rest = selection.of_task(asked, record.base.pid, record.base.tgid) - told;
+    if !record.facts().contains(Facts::HAS_MEMORY) {
+        rest -= Groups::ENVIRON;
+    }
+    rest
 }
 
 impl Memory {
@@ -126,14 +141,23 @@ impl Memory {
         let mut memory =
             Memory { entries: records.iter().map(|_| Entry::default()).collect(), lists: Default::default() };
         shown.iter().for_each(|at| memory.entries[*at].verdict = Verdict::Show);
-        let own = |at: &usize| {
-            let base = records[*at].base;
-            let asked = sight(reader, &records[*at]).of(selection.groups) & Groups::OWN;
-            selection.of_task(asked, base.pid, base.tgid)
+        let cgroups = match selection.groups.contains(Groups::CGROUP) {
+            true => Cgroups::learn(source, reader, batch, &shown),
+            false => Cgroups::default(),
         };
+        let mut rest = vec![Groups::empty(); records.len()];
+        for at in &shown {
+            rest[*at] = untold(reader, selection, batch, *at);
+            if let Some(section) = cgroups.section(batch, *at).filter(|_| rest[*at].contains(Groups::CGROUP))
+            {
+                memory.entries[*at].sections = section.to_vec();
+                rest[*at] -= Groups::CGROUP;
+            }
+        }
+        let own = |at: &usize| rest[*at];
         let has_memory = |at: &usize| records[*at].facts().contains(Facts::HAS_MEMORY);
         let owners: Vec<usize> =
-            shown.into_iter().filter(|at| has_memory(at) || !own(at).is_empty()).collect();
+            shown.iter().copied().filter(|at| has_memory(at) || !own(at).is_empty()).collect();
         if selection.groups.contains(Groups::VMA) {
             let base = |at: &usize| records[*at].base;
             let mapped: Vec<usize> = owners
@@ -165,7 +189,14 @@ impl Memory {
             let line = if asks_line(at) { Groups::CMDLINE } else { Groups::empty() };
             ((lists | line) & selection.groups) | own(at)
         };
-        memory.read(source, reader, selection, records, &owners, &asked);
+        memory.read(source, reader, selection, batch, &owners, &asked);
+        for at in shown {
+            let entry = &mut memory.entries[at];
+            if !entry.sections.is_empty() {
+                let told = batch.sections(at).map_or(Sections::default(), Sections::new);
+                entry.sections = told.merged(Sections::new(&entry.sections));
+            }
+        }
         memory.judge(source, reader, records, owners.into_iter());
         memory
     }
@@ -220,7 +251,7 @@ impl Memory {
         source: &BpfSource,
         reader: &Reader,
         selection: Selection,
-        records: &[TaskRecord],
+        batch: Batch<'_>,
         owners: &[usize],
         asked: &impl Fn(&usize, &Mappings) -> Groups,
     ) {
@@ -234,12 +265,13 @@ impl Memory {
         let item = |(at, groups): &(usize, Groups)| Item {
             root: source.procfs.root.clone(),
             reader: reader.clone(),
-            pid: records[*at].daemons_pid,
-            tgid: records[*at].daemons_tgid,
+            pid: batch.records[*at].daemons_pid,
+            tgid: batch.records[*at].daemons_tgid,
             per_thread: selection.per_thread(),
-            owner: records[*at].credentials.uid,
-            seen: sight(&reader, &records[*at]),
+            owner: batch.records[*at].credentials.uid,
+            seen: sight(&reader, &batch.records[*at]),
             groups: *groups,
+            known: known_misc(batch, *at),
         };
         let items: Vec<Item> = places.iter().map(item).collect();
         let results = source.procfs.pool.run(items, source.procfs.deadlines, BEGIN);
@@ -256,7 +288,7 @@ impl Memory {
                         entry.mappings = Mappings::Own(contents.mappings);
                     }
                     entry.command_line = contents.command_line;
-                    entry.sections = contents.sections;
+                    entry.sections = Sections::new(&entry.sections).merged(Sections::new(&contents.sections));
                     entry.missing = contents.missing;
                 }
                 Outcome::Late | Outcome::NotBegun => entry.missing = groups,
@@ -430,6 +462,13 @@ struct Item {
     owner: u32,
     seen: Sight,
     groups: Groups,
+    known: Option<KnownMisc>,
+}
+
+/// What the program told of MISC.
+fn known_misc(batch: Batch<'_>, at: usize) -> Option<KnownMisc> {
+    let part = Sections::new(batch.sections(at)?).part(attribute_id::MISC)?;
+    KnownMisc::read_from_bytes(part).ok()
 }
 
 impl Work for Item {
@@ -450,7 +489,14 @@ impl Work for Item {
         };
         match dir {
             Ok(dir) => {
-                Contents::read(&mut Vec::new(), &self.root, &self.reader, self.seen, &dir, self.groups)
+                let question = Question {
+                    root: &self.root,
+                    reader: &self.reader,
+                    seen: self.seen,
+                    groups: self.groups,
+                    known: self.known,
+                };
+                Contents::read(&mut Vec::new(), &dir, &question)
             }
             Err(e) if is_absent(e) => Contents::default(),
             Err(_) => Contents { missing: self.groups, ..Contents::default() },

@@ -58,7 +58,7 @@ static void look(struct view *view, const struct question *question, struct task
     view->depth = user_ns->level;
     view->groups = question->groups;
     view->options = question->options & THREAD_STAT;
-    view->almighty = view->capable && !address_in(user_ns, parent);
+    view->almighty = view->unguarded = view->capable && !address_in(user_ns, parent);
     view->judged = 0;
     view->judged_ns = 1;
 }

@@ -73,8 +73,10 @@ struct user_namespace {
     struct kernel_id owner;
     struct ns_common ns;
 };
+struct task_struct;
 struct pid_namespace {
     struct idr idr;
+    struct task_struct *child_reaper;
     struct ns_common ns;
 };
 struct upid {
@@ -90,9 +92,15 @@ struct pid {
 /* Capability sets were `u32 cap[2]` before 6.3: only their places are used. */
 struct cred {
     struct kernel_id uid, gid, suid, sgid, euid, egid, fsuid, fsgid;
+    unsigned int securebits;
     struct {
-    } cap_inheritable, cap_permitted, cap_effective, cap_bset;
+    } cap_inheritable, cap_permitted, cap_effective, cap_bset, cap_ambient;
     struct user_namespace *user_ns;
+    struct group_info *group_info;
+};
+struct group_info {
+    int ngroups;
+    struct kernel_id gid[1];
 };
 
 struct percpu_counter {
@@ -156,6 +164,22 @@ struct mm_struct___plain {
 struct prev_cputime {
     u64 utime, stime;
 };
+struct task_io_accounting {
+    u64 rchar, wchar, syscr, syscw, read_bytes, write_bytes, cancelled_write_bytes;
+};
+struct rlimit {
+    unsigned long rlim_cur, rlim_max;
+};
+struct tty_driver {
+    int major, minor_start;
+};
+struct tty_struct {
+    int index;
+    struct tty_driver *driver;
+    struct {
+        struct pid *pgrp;
+    } ctrl;
+};
 struct signal_struct {
     int nr_threads;
     struct list_head thread_head;
@@ -167,21 +191,70 @@ struct signal_struct {
             } seqcount;
         } seqcount;
     } stats_lock;
-    u64 utime, stime, cutime, cstime;
+    struct tty_struct *tty;
+    u64 utime, stime, cutime, cstime, gtime, cgtime;
     struct prev_cputime prev_cputime;
     unsigned long min_flt, maj_flt, cmin_flt, cmaj_flt;
+    struct task_io_accounting ioac;
     unsigned long long sum_sched_runtime;
+    struct rlimit rlim[16];
+    short oom_score_adj;
     struct rw_semaphore exec_update_lock;
 };
 struct sched_entity {
     u64 sum_exec_runtime;
 };
+struct thread_info {
+    u32 cpu;
+};
+struct seccomp {
+    int mode;
+};
+struct task_delay_info {
+    u64 blkio_delay;
+};
+struct fdtable {
+    unsigned int max_fds;
+    unsigned long *open_fds;
+};
+struct files_struct {
+    struct fdtable *fdt;
+};
+struct uts_namespace {
+    struct ns_common ns;
+};
+struct ipc_namespace {
+    struct ns_common ns;
+};
+struct mnt_namespace {
+    struct ns_common ns;
+};
+struct net {
+    struct ns_common ns;
+};
+struct time_namespace {
+    struct ns_common ns;
+};
+struct cgroup_namespace {
+    struct ns_common ns;
+};
+struct nsproxy {
+    struct uts_namespace *uts_ns;
+    struct ipc_namespace *ipc_ns;
+    struct mnt_namespace *mnt_ns;
+    struct pid_namespace *pid_ns_for_children;
+    struct net *net_ns;
+    struct time_namespace *time_ns, *time_ns_for_children;
+    struct cgroup_namespace *cgroup_ns;
+};
 struct task_struct {
+    struct thread_info thread_info;
     unsigned int __state;
-    unsigned int flags, ptrace;
+    unsigned int flags, ptrace, rt_priority, policy;
+    int prio, static_prio;
     struct sched_entity se;
     struct mm_struct *mm;
-    int exit_state;
+    int exit_state, exit_signal;
     unsigned user_dumpable : 1, in_execve : 1;
     int pid, tgid;
     struct task_struct *real_parent, *parent;
@@ -190,10 +263,20 @@ struct task_struct {
     struct pid *thread_pid;
     struct hlist_node pid_links[4];
     struct list_head thread_node;
-    u64 utime, stime;
+    unsigned long atomic_flags;
+    u64 utime, stime, gtime;
     struct prev_cputime prev_cputime;
+    unsigned long nvcsw, nivcsw;
     u64 start_boottime;
     struct fs_struct *fs;
+    struct files_struct *files;
+    struct nsproxy *nsproxy;
+    struct kernel_id loginuid;
+    unsigned int sessionid;
+    struct seccomp seccomp;
+    struct task_io_accounting ioac;
+    struct css_set *cgroups;
+    struct task_delay_info *delays;
     unsigned long min_flt, maj_flt;
     const struct cred *real_cred, *cred;
     char comm[16];

@@ -2,10 +2,13 @@
 
 mod abi;
 mod ahead;
+mod cgroups;
 mod direct_map;
 mod gather;
 mod iterator;
 mod programs;
+#[cfg(test)]
+mod sections_test;
 mod slots;
 mod walk;
 
@@ -59,6 +62,11 @@ impl BpfSource {
     /// Command lines come with the records.
     fn reads_lines(&self, selection: Selection) -> bool {
         selection.groups.contains(Groups::CMDLINE) && self.programs.reads_lines()
+    }
+
+    /// Groups from 32 on come with the records, as far as the program can tell them.
+    fn tells_sections(&self, selection: Selection) -> bool {
+        selection.groups.intersects(Groups::OWN) && !self.programs.iterates()
     }
 
     /// The records of these tasks, those of them that are there.

@@ -119,7 +119,7 @@ impl Ask {
         Ask { groups: groups | program.groups, ..program }
     }
 
-    /// What tells one program of a task from the next, where memory groups are asked for: the place of its arguments.
+    /// What tells one program of a task from the next, where more than the record may be read: the place of its arguments.
     pub fn program(groups: Groups) -> Ask {
         let memory = groups.intersects(Groups::VMA | Groups::CMDLINE | Groups::OWN);
         Ask { groups: if memory { Groups::CMDLINE } else { Groups::empty() }, ..Ask::default() }
@@ -137,7 +137,7 @@ pub struct Answer {
 /// Records that one run fills at most: more of them leave the cache before they are packed.
 pub const AT_ONCE: usize = 1024;
 
-/// Callers that can be answered at once; each costs a megabyte.
+/// Callers that can be answered at once; each costs a megabyte and a half.
 const TASK_SLOTS: u32 = 8;
 const MAPPING_SLOTS: u32 = 4;
 
@@ -282,7 +282,7 @@ impl Programs {
             mode: ask.mode as u32,
             slot: slot.index(),
             reader: reader.tid,
-            groups: ask.groups.bits() as u32,
+            groups: (ask.groups & (Groups::NATIVE | Groups::OWN)).bits(),
             options: if ask.per_thread { WITH_THREADS | THREAD_STAT } else { 0 }
                 | if ask.lines && self.reads_lines { WITH_LINES } else { 0 },
             first: ask.first,

@@ -6,6 +6,8 @@
 
 #define MAX_CPUS 1024
 #define PF_KTHREAD 0x00200000
+#define CAP_DAC_OVERRIDE 1
+#define CAP_DAC_READ_SEARCH 2
 #define CAP_SYS_PTRACE 19
 
 /* Set by the driver before loading. */
@@ -43,16 +45,19 @@ struct view {
     u32 euid, capable;
     int depth;
     u64 number; /* see number() */
-    u32 level, daemons_level, groups, options;
-    /* CAP_SYS_PTRACE in the initial user namespace, and so in all. */
-    u32 almighty;
+    u64 groups;
+    u32 level, daemons_level, options;
+    /* CAP_SYS_PTRACE in the initial user namespace, and so in all; and there a capability over all files, too. */
+    u32 almighty, unguarded;
     /* The namespace judged last, and the answer. */
     u32 judged;
     u64 judged_ns;
-    /* With WITH_LINES: of which record the next command line is, how long it is, how much of the slot's bytes is used;
-     * and the task's memory and credentials before it was read. */
-    u32 line, length, used, slot;
-    u64 line_memory, line_credentials;
+    /* What is read before the record is filled: a command line (WITH_LINES), sections (bit N: group 32 + N). */
+    u32 ahead, sections;
+    /* Of which record it is, how much of the slot's bytes is used, how long the line is that follows there, where
+     * behind it the sections stand, and how long they are; and the task's memory and credentials before that. */
+    u32 line, used, length, sections_at, sections_length, slot;
+    u64 memory, credentials;
 };
 
 static u32 number_at(u64 address, u32 level, u64 pid_ns) {
@@ -289,7 +294,7 @@ static u32 read_memory(u64 address, struct view *view, struct task_record *recor
         record->arguments[3] = mm->env_end;
     }
     /* To such eyes it is all the same whether the memory may be dumped: spare the cache misses. */
-    if (view->almighty) return HAS_MEMORY | PTRACE_OVER_MEMORY;
+    if (view->unguarded) return HAS_MEMORY | PTRACE_OVER_MEMORY;
     u64 flags = word_at(bpf_core_field_exists(bitmap->flags) ? place(bitmap, flags) : place(mm, flags));
     return HAS_MEMORY | DUMPABLE_KNOWN | ((flags & 3) == 1 ? DUMPABLE : 0) |
            (may_ptrace_in(view, address_in(mm, user_ns)) ? PTRACE_OVER_MEMORY : 0);
@@ -361,8 +366,7 @@ GLOBAL int fill(u64 address, u32 number, struct view *view, struct task_record *
 
     /* All of it belongs to one program that the task ran: an exec changes the memory, then the credentials. The latter
      * cannot come back at the same address within an RCU section, so two execs in a row show as well. */
-    if (view->options & WITH_LINES && (view->line_memory != memory || view->line_credentials != credentials))
-        return CHANGED;
+    if (view->ahead && (view->memory != memory || view->credentials != credentials)) return CHANGED;
     return memory == address_in(task, mm) && credentials == address_in(task, real_cred) && !between_programs(task)
                ? FILLED
                : CHANGED;

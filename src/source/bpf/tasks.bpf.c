@@ -7,7 +7,7 @@
  * What keeps it safe: a task found in the tree lives until the end of the RCU read section, and with it its
  * signal_struct, its struct pids, its credentials and those of its parents. Its memory (mm_struct) does not: see
  * read_memory. Every load is checked by the fault handler, every list walk is bounded. */
-#include "command_line.h"
+#include "gather.h"
 
 #define SECTION 8 /* leaves of 64 numbers in one RCU read section */
 
@@ -53,6 +53,8 @@ static int look_with(struct view *view, u32 reader, struct slot *slot) {
         ns = parent;
     }
     view->almighty = view->user_ns == ns && may_ptrace_in(view, ns);
+    const u64 files_of_all = 1 << CAP_DAC_OVERRIDE | 1 << CAP_DAC_READ_SEARCH;
+    view->unguarded = view->almighty && word_at(place(task->cred, cap_effective)) & files_of_all;
     slot->reader_pid_ns = at(struct pid_namespace, view->pid_ns)->ns.inum;
     slot->reader_user_ns = task->cred->user_ns->ns.inum;
     if (!gather_one(address, 0, view, &slot->reader)) return 0;
@@ -94,7 +96,7 @@ GLOBAL u32 leaders_of(struct batch *batch, u32 from) {
     return found;
 }
 
-/* The same for what `read_line` will read: one step of all walks after the other. */
+/* The same for what `read_area` will read: one step of all walks after the other. */
 GLOBAL u64 warm_lines(struct batch *batch, u32 count) {
     if (!batch) return 0;
     u64 sink = 0;
@@ -136,7 +138,7 @@ GLOBAL u64 warm_lines(struct batch *batch, u32 count) {
  * not depend on each other wait for memory together. A walk through one task after the other takes half as long again. */
 GLOBAL u32 warm(struct batch *batch, struct view *view, u32 count) {
     if (!batch || !view) return 0;
-    u32 groups = view->groups, almighty = view->almighty, lines = view->options & WITH_LINES, i;
+    u32 groups = view->groups, unguarded = view->unguarded, lines = view->options & WITH_LINES, i;
     struct mm_struct___plain *plain = 0;
     u64 sink = touch(batch->tasks, bpf_core_field_offset(struct task_struct, signal));
     bpf_for(i, 0, count) {
@@ -160,7 +162,7 @@ GLOBAL u32 warm(struct batch *batch, struct view *view, u32 count) {
                     signal->prev_cputime.utime + signal->sum_sched_runtime;
         batch->entries[i & 63] = batch->nodes[i & 63] = 0;
         if (!batch->memories[i & 63]) continue;
-        if (!almighty) sink += address_in(mm, user_ns) + word_at(place(bitmap, flags));
+        if (!unguarded) sink += address_in(mm, user_ns) + word_at(place(bitmap, flags));
         if (lines) {
             u64 start = mm->arg_start;
             batch->starts[i & 63] = start;
@@ -209,7 +211,7 @@ static void processes(struct request *request, struct view *view, struct slot *s
     u32 id = request->first, last = request->last, limit = request->limit, outcome = MORE, count = batch->zero;
     if (limit > RECORDS) limit = RECORDS;
     bpf_repeat(1 << 16) {
-        if (outcome != MORE || count >= limit || lines_are_full(view)) break;
+        if (outcome != MORE || count >= limit || is_full(view)) break;
         bpf_rcu_read_lock();
         bpf_repeat(SECTION) {
             u64 leaf = leaf_of(view->pid_ns, &id);
@@ -225,7 +227,7 @@ static void processes(struct request *request, struct view *view, struct slot *s
             id = base + 64;
             bpf_for(i, 0, found) {
                 u32 number = base + batch->numbers[i & 63], before = count;
-                if (number > last || count >= limit || count >= RECORDS || lines_are_full(view)) {
+                if (number > last || count >= limit || count >= RECORDS || is_full(view)) {
                     id = number;
                     break;
                 }
@@ -244,7 +246,7 @@ static void processes(struct request *request, struct view *view, struct slot *s
                 }
             }
             if (id > last || !id) outcome = FINISHED;
-            if (outcome != MORE || count >= limit || lines_are_full(view)) break;
+            if (outcome != MORE || count >= limit || is_full(view)) break;
         }
         bpf_rcu_read_unlock();
     }
@@ -253,12 +255,12 @@ static void processes(struct request *request, struct view *view, struct slot *s
     request->outcome = outcome;
 }
 
-/* The record of each task listed in slot->ids, in that order. */
+/* The record of each task listed in slot->ids, in that order; of the first ones, if they have much beside the record. */
 static void tasks(struct request *request, struct view *view, struct slot *slot, struct batch *batch) {
     u32 count = request->limit, done = batch->zero;
     if (count > RECORDS) count = RECORDS;
     bpf_repeat(RECORDS / BATCH + 1) {
-        if (done >= count) break;
+        if (done >= count || view->used > LINE_BYTES / 2) break;
         u32 i;
         bpf_rcu_read_lock();
         bpf_for(i, 0, BATCH) {
@@ -276,7 +278,7 @@ static void tasks(struct request *request, struct view *view, struct slot *slot,
         bpf_rcu_read_unlock();
         done += BATCH;
     }
-    request->count = count;
+    request->count = done < count ? done : count;
     request->outcome = FINISHED;
 }
 
@@ -332,6 +334,8 @@ int gather(struct request *request) {
     bpf_rcu_read_unlock();
     if (!known) return 0;
     view->options = direct_map ? request->options : request->options & ~WITH_LINES;
+    view->sections = request->groups >> 32 & (direct_map ? ~0u : ~(1u << (ENVIRON - 32)));
+    view->ahead = view->options & WITH_LINES || request->groups >> 32;
     if (request->mode == PROCESSES)
         processes(request, view, slot, batch);
     else if (request->mode == TASKS)

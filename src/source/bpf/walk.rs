@@ -110,6 +110,7 @@ impl BpfWalk {
     ) -> Result<(), SourceError> {
         let source = self.source.clone();
         let with_lines = source.reads_lines(self.selection);
+        let with_sections = source.tells_sections(self.selection);
         let iterates = source.programs.iterates();
         let least = if iterates { self.average } else { self.average / 2 };
         let mut left = room;
@@ -160,12 +161,12 @@ impl BpfWalk {
                     _ => Some(answer.next),
                 };
             }
-            let batch = slot.batch(answer.count, with_lines);
+            let batch = slot.batch(answer.count, with_lines, with_sections);
             let nobody = batch.records.iter().all(|record| record.base.pid == 0);
             if self.selection.strategy == DumpStrategy::One && nobody {
                 return Err(SourceError::NoSuchTask);
             }
-            if !self.is_incomplete(batch) {
+            if !self.is_incomplete(reader, batch) {
                 let shown = self.show(reader, batch, None, 0, from_list, &mut left, visit);
                 self.leave(&batch.records[shown..], shown, from_list);
             } else {
@@ -186,11 +187,14 @@ impl BpfWalk {
     }
 
     /// More is asked for than these records tell.
-    fn is_incomplete(&self, batch: Batch<'_>) -> bool {
+    fn is_incomplete(&self, reader: &Reader, batch: Batch<'_>) -> bool {
         let groups = self.selection.groups;
-        let lines = groups.contains(Groups::CMDLINE);
-        groups.intersects(Groups::VMA | Groups::OWN)
-            || lines && (0..batch.records.len()).any(|at| batch.lacks_line(at))
+        let (lines, own) = (groups.contains(Groups::CMDLINE), groups.intersects(Groups::OWN));
+        let lacks = |at| {
+            lines && batch.lacks_line(at)
+                || own && !gather::untold(reader, self.selection, batch, at).is_empty()
+        };
+        groups.contains(Groups::VMA) || (lines || own) && (0..batch.records.len()).any(lacks)
     }
 
     /// Visits the records of a batch from `from` on; gives the first that was not dealt with.
@@ -234,7 +238,7 @@ impl BpfWalk {
             };
             let task = match &from_files {
                 Some(task) => task.gathered(),
-                None => gather::task(record, sight(reader, record).of(groups), batch.line(at), memory, at),
+                None => gather::task(batch, at, sight(reader, record).of(groups), memory),
             };
             let outcome = visit(&task);
             self.average = ((self.average * 63 + task.len()) / 64).max(typical_len(groups) / 2);
@@ -270,8 +274,7 @@ impl BpfWalk {
         let mut bytes = 0;
         let fits = |at: &usize| {
             let fits = bytes <= *left;
-            let record = &batch.records[*at];
-            bytes += gather::task(record, self.selection.groups, batch.line(*at), Some(memory), *at).len();
+            bytes += gather::task(batch, *at, self.selection.groups, Some(memory)).len();
             fits
         };
         let until = (from..batch.records.len()).take_while(fits).count() + from;

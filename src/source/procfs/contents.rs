@@ -1,8 +1,7 @@
 //! What stands in files of a task besides `status` and `stat`: mappings, command line, and the groups from 32 on.
 
-use super::sections;
-use crate::access::{Reader, Sight};
-use crate::proc_files::{ProcRoot, TaskDir, TrueName, is_absent, parse_maps, parse_smaps};
+use super::sections::{self, Question};
+use crate::proc_files::{TaskDir, TrueName, is_absent, parse_maps, parse_smaps};
 use crate::protocol::{EncodeError, Groups};
 use nix::errno::Errno;
 
@@ -18,15 +17,9 @@ pub(in crate::source) struct Contents {
 }
 
 impl Contents {
-    /// Reads these groups of the task of `dir`, of each what `seen` allows.
-    pub fn read(
-        text: &mut Vec<u8>,
-        root: &ProcRoot,
-        reader: &Reader,
-        seen: Sight,
-        dir: &TaskDir,
-        groups: Groups,
-    ) -> Contents {
+    /// Reads what is asked of the task of `dir`.
+    pub fn read(text: &mut Vec<u8>, dir: &TaskDir, question: &Question<'_>) -> Contents {
+        let groups = question.groups;
         let mut contents = Contents::default();
         if groups.contains(Groups::VMA) {
             match read_mappings(text, dir, groups.contains(Groups::VMA_STAT)) {
@@ -43,7 +36,7 @@ impl Contents {
                 Err(_) => contents.missing |= Groups::CMDLINE,
             }
         }
-        contents.missing |= sections::gather(&mut contents.sections, text, root, reader, seen, dir, groups);
+        contents.missing |= sections::gather(&mut contents.sections, text, dir, question);
         contents
     }
 }

@@ -2,6 +2,7 @@
 
 use super::contents::Contents;
 use super::numbers::Numbers;
+use super::sections::Question;
 use crate::access::{IdMaps, Reader, Sight, sight, user_ns_below};
 use crate::proc_files::{ProcRoot, StatLine, Status, TaskDir};
 use crate::protocol::{Groups, MAX_PAYLOAD};
@@ -118,7 +119,8 @@ fn gather_with(
     let mut contents = Contents::default();
     if !read.is_empty() {
         other_files = true;
-        contents = Contents::read(text, root, reader, seen, &dir, read);
+        let question = Question { root, reader, seen, groups: read, known: None };
+        contents = Contents::read(text, &dir, &question);
         has |= own;
         has.set(Groups::VMA, !contents.mappings.is_empty());
         has.set(Groups::CMDLINE, contents.command_line.is_some());

@@ -20,6 +20,8 @@ pub(super) use contents::Contents;
 use gather::{NEVER_SPLIT, ONE_FILE, Task, gather, gather_by_number};
 use nix::errno::Errno;
 use numbers::Numbers;
+#[cfg(feature = "bpf")]
+pub(super) use sections::{KnownMisc, Question};
 use std::collections::VecDeque;
 use std::sync::Arc;
 

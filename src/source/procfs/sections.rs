@@ -8,26 +8,43 @@ use crate::protocol::{
 };
 use crate::source::push_section;
 use nix::errno::Errno;
-use zerocopy::IntoBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::numbers::Numbers;
 
-/// Appends the sections of `groups` that the task has, of each what `seen` allows; gives those that are lost for another reason than that it has none.
-pub(in crate::source) fn gather(
+/// What of MISC need not be read; all ones for none, as in the protocol.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes)]
+pub(in crate::source) struct KnownMisc {
+    oom_score_adj: i32,
+    loginuid: u32,
+    sessionid: u32,
+}
+
+/// What is asked of a task's files.
+pub(in crate::source) struct Question<'a> {
+    pub root: &'a ProcRoot,
+    pub reader: &'a Reader,
+    /// How much of the task the reader is shown.
+    pub seen: Sight,
+    pub groups: Groups,
+    pub known: Option<KnownMisc>,
+}
+
+/// Appends the sections that the task has of the groups asked for; gives those that are lost for another reason than that it
+/// has none.
+pub(super) fn gather(
     out: &mut Vec<u8>,
     text: &mut Vec<u8>,
-    root: &ProcRoot,
-    reader: &Reader,
-    seen: Sight,
     dir: &TaskDir,
-    groups: Groups,
+    question: &Question<'_>,
 ) -> Groups {
     let mut lost = Groups::empty();
-    for group in groups & Groups::OWN {
+    for group in question.groups & Groups::OWN {
         let begin = out.len();
         let id = group.bits().trailing_zeros() as u16;
         let mut outcome = Ok(());
-        push_section(out, id, |out| outcome = fill(out, text, root, reader, seen, dir, group));
+        push_section(out, id, |out| outcome = fill(out, text, dir, question, id));
         match outcome {
             Ok(()) => continue,
             Err(e) if is_absent(e) || matches!(e, Errno::EACCES | Errno::EPERM | Errno::ENODATA) => {}
@@ -42,14 +59,13 @@ pub(in crate::source) fn gather(
 fn fill(
     out: &mut Vec<u8>,
     text: &mut Vec<u8>,
-    root: &ProcRoot,
-    reader: &Reader,
-    seen: Sight,
     dir: &TaskDir,
-    group: Groups,
+    question: &Question<'_>,
+    id: u16,
 ) -> nix::Result<()> {
+    let Question { root, reader, .. } = question;
     let unreadable = Errno::ENODATA;
-    match u64::trailing_zeros(group.bits()) as u16 {
+    match id {
         attribute_id::GROUPS => {
             let (header, gids) = fields::membership(dir.read("status", text)?).ok_or(unreadable)?;
             push_membership(out, &header, &gids);
@@ -80,8 +96,8 @@ fn fill(
             push_namespaces(out, &Namespaces { inodes, pids });
         }
         attribute_id::FILES => {
-            let [exe, cwd, root] = ["exe", "cwd", "root"].map(|name| dir.link(name).ok());
-            let files = Files { exe: exe.as_deref(), cwd: cwd.as_deref(), root: root.as_deref() };
+            let [exe, cwd, top] = ["exe", "cwd", "root"].map(|name| dir.link(name).ok());
+            let files = Files { exe: exe.as_deref(), cwd: cwd.as_deref(), root: top.as_deref() };
             push_files(out, &files).map_err(|_| Errno::ENAMETOOLONG)?;
         }
         attribute_id::FD_COUNT => {
@@ -95,7 +111,7 @@ fn fill(
             out.extend_from_slice(rollup.as_bytes());
         }
         attribute_id::ENVIRON => out.extend_from_slice(dir.read_whole("environ", text)?),
-        attribute_id::MISC => misc(out, text, seen, dir)?,
+        attribute_id::MISC => misc(out, text, dir, question)?,
         _ => return Err(unreadable),
     }
     Ok(())
@@ -137,7 +153,7 @@ fn descriptors(out: &mut Vec<u8>, text: &mut Vec<u8>, dir: &TaskDir) -> nix::Res
     Ok(())
 }
 
-fn misc(out: &mut Vec<u8>, text: &mut Vec<u8>, seen: Sight, dir: &TaskDir) -> nix::Result<()> {
+fn misc(out: &mut Vec<u8>, text: &mut Vec<u8>, dir: &TaskDir, question: &Question<'_>) -> nix::Result<()> {
     let mut number = |name: &str| match dir.read(name, text) {
         Ok(value) => Ok(signed(value.trim_ascii())),
         // A kernel without the audit system.
@@ -145,10 +161,15 @@ fn misc(out: &mut Vec<u8>, text: &mut Vec<u8>, seen: Sight, dir: &TaskDir) -> ni
         Err(e) => Err(e),
     };
     let oom_score = number("oom_score")?.ok_or(Errno::ESRCH)? as i32;
-    let oom_score_adj = number("oom_score_adj")?.ok_or(Errno::ESRCH)? as i32;
-    let [loginuid, sessionid] =
-        [number("loginuid")?, number("sessionid")?].map(|n| n.map_or(u32::MAX, |n| n as u32));
-    let wchan = match seen >= Sight::Looking {
+    let KnownMisc { oom_score_adj, loginuid, sessionid } = match question.known {
+        Some(known) => known,
+        None => KnownMisc {
+            oom_score_adj: number("oom_score_adj")?.ok_or(Errno::ESRCH)? as i32,
+            loginuid: number("loginuid")?.map_or(u32::MAX, |n| n as u32),
+            sessionid: number("sessionid")?.map_or(u32::MAX, |n| n as u32),
+        },
+    };
+    let wchan = match question.seen >= Sight::Looking {
         true => dir.read("wchan", text).ok().map(<[u8]>::to_vec),
         false => None,
     };
