@@ -65,6 +65,7 @@ struct kernel_id {
     u32 val;
 };
 struct ns_common {
+    const struct proc_ns_operations *ops;
     unsigned int inum;
 };
 struct user_namespace {
@@ -137,6 +138,7 @@ struct mm_struct {
     } context;
     unsigned long flags;
     struct user_namespace *user_ns;
+    struct file *exe_file;
 };
 /* The flags became a bitmap of their own type in 6.18. */
 struct mm_struct___bitmap {
@@ -194,6 +196,7 @@ struct task_struct {
     struct prev_cputime prev_cputime;
     u64 start_boottime;
     struct fs_struct *fs;
+    struct files_struct *files;
     unsigned long min_flt, maj_flt;
     const struct cred *real_cred, *cred;
     char comm[16];
@@ -214,9 +217,12 @@ struct super_block {
     unsigned long s_magic;
 };
 struct inode {
+    u16 i_mode;
+    u32 i_flags;
     struct super_block *i_sb;
     unsigned long i_ino;
     u32 i_generation;
+    void *i_private;
 };
 struct dentry {
     struct hlist_bl_node d_hash;
@@ -239,16 +245,28 @@ struct path {
     struct dentry *dentry;
 };
 struct file {
-    unsigned int f_mode;
+    unsigned int f_mode, f_flags;
     struct inode *f_inode;
     struct path f_path;
+    s64 f_pos;
 };
 /* A file of overlayfs as it is mapped: the path that the user opened. */
 struct backing_file {
     struct path user_path;
 };
 struct fs_struct {
-    struct path root;
+    struct path root, pwd;
+};
+struct fdtable {
+    unsigned int max_fds;
+    struct file **fd;
+    unsigned long *close_on_exec, *open_fds;
+};
+struct files_struct {
+    struct fdtable *fdt;
+};
+struct proc_ns_operations {
+    const char *name;
 };
 struct vm_special_mapping {
     const char *name;

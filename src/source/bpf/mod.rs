@@ -3,8 +3,10 @@
 mod abi;
 mod ahead;
 mod direct_map;
+mod files_abi;
 mod gather;
 mod iterator;
+mod names;
 mod programs;
 mod slots;
 mod walk;
