@@ -187,7 +187,7 @@ GLOBAL u32 descriptors(struct work *work, struct files_slot *slot, u64 files) {
     if (!work || !slot) return BUSY;
     u64 table = address_in(at(struct files_struct, files), fdt);
     u32 first = work->resume, end = at(struct fdtable, table)->max_fds;
-    bpf_repeat(1 << 24) {
+    bpf_repeat(2 * FILES + 1) {
         if (first >= end) return COMPLETE;
         if (work->looked >= 2 * FILES) {
             work->resume = first;

@@ -7,6 +7,7 @@ mod files_abi;
 mod gather;
 mod iterator;
 mod names;
+mod open_files;
 mod programs;
 mod slots;
 mod walk;

@@ -4,6 +4,7 @@ use super::BpfSource;
 use super::files_abi::{
     DESCRIPTORS, FilesSlot, FilesState, FilesTarget, LINKS, Naming, OpenFile, PIDFD_NAME, TARGETS,
 };
+use super::gather::Listed;
 use super::programs::Programs;
 use super::slots::Lease;
 use crate::access::Reader;
@@ -11,20 +12,9 @@ use crate::protocol::{Descriptor, EncodeError, Files, Groups, attribute_id, push
 use crate::source::push_section;
 use crate::task::TaskRecord;
 use std::io::Write;
-use std::ops::Range;
 
 /// The groups that the program tells.
 pub(super) const GROUPS: Groups = Groups::FILES.union(Groups::FD);
-
-/// Sections of many tasks.
-#[derive(Default)]
-pub(super) struct Listed {
-    pub bytes: Vec<u8>,
-    /// Where in `bytes` the sections of each record's task stand; `None` where the program could not tell.
-    pub ranges: Vec<(usize, Option<Range<usize>>)>,
-    /// The first record that was left for later.
-    pub not_reached: Option<usize>,
-}
 
 /// The sections of these records' tasks, each with the groups wanted of it, about as much as `room` holds.
 pub(super) fn list(
@@ -138,7 +128,7 @@ fn push_open_files(out: &mut Vec<u8>, slot: &FilesSlot, nth: usize) -> Result<()
 }
 
 fn push_open_file(out: &mut Vec<u8>, slot: &FilesSlot, file: &OpenFile) -> Result<(), EncodeError> {
-    let mut made = MadeName::default();
+    let mut made = MadeName([0; 64]);
     let name = match file.naming() {
         Naming::Whole => slot.names.at(file.name),
         Naming::Pidfd => PIDFD_NAME,
@@ -160,8 +150,7 @@ fn push_open_file(out: &mut Vec<u8>, slot: &FilesSlot, file: &OpenFile) -> Resul
 }
 
 /// Room for a name that is made of an inode's number.
-#[derive(Default)]
-struct MadeName([u8; 64], usize);
+struct MadeName([u8; 64]);
 
 impl MadeName {
     /// `kind:[inode]`
@@ -169,7 +158,7 @@ impl MadeName {
         let mut rest = &mut self.0[..];
         // A kind of namespace has at most 31 bytes, a number 20 digits.
         let written = rest.write_all(kind).and_then(|()| write!(rest, ":[{inode}]"));
-        self.1 = if written.is_ok() { self.0.len() - rest.len() } else { 0 };
-        &self.0[..self.1]
+        let left = if written.is_ok() { rest.len() } else { self.0.len() };
+        &self.0[..self.0.len() - left]
     }
 }

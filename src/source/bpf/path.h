@@ -98,8 +98,12 @@ GLOBAL u32 name_file(struct naming *naming, struct names *names, u64 mount_addre
                 mount = above;
                 continue;
             }
-            if (here == up) arrived = 1;
-            if (arrived) break;
+            if (here == up) {
+                /* Moved away from what is mounted: the kernel tells nothing of such a path. */
+                arrived = 1;
+                depth = naming->zero;
+                break;
+            }
             if (depth < DEPTH) {
                 naming->parts[depth] = address_in(at_entry, d_name.name);
                 naming->lengths[depth] = at_entry->d_name.len;
