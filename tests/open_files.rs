@@ -164,7 +164,6 @@ fn things_of_every_kind() {
         let file = Handle::open(daemon.path());
         for (what, pid) in [
             ("of every kind", child.pid()),
-            ("first process", 1),
             ("kernel thread", 2),
             ("zombie", zombie.pid),
             ("dead leader", dead.pid),
@@ -427,6 +426,8 @@ fn amid_a_storm() {
                 }
             }
         }
-        assert!(answers > 20 && seen > 20, "{}: {answers} answers, {seen} descriptors", source.name);
+        // A walk through /proc comes too late for most.
+        let least = if source.name == "bpf" { 200 } else { 0 };
+        assert!(answers > 20 && seen >= least, "{}: {answers} answers, {seen} descriptors", source.name);
     }
 }
