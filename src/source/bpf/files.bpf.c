@@ -19,7 +19,7 @@
 #define PIDFS 0x50494446
 #define O_CLOEXEC 02000000
 
-/* This kernel calls all pidfds as path.h's driver does. */
+/* The driver knows what this kernel calls a pidfd. */
 const volatile bool pidfd_names = 0;
 
 struct {

@@ -218,7 +218,6 @@ struct super_block {
 };
 struct inode {
     u16 i_mode;
-    u32 i_flags;
     struct super_block *i_sb;
     unsigned long i_ino;
     u32 i_generation;
