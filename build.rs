@@ -9,7 +9,7 @@ fn main() {
 #[cfg(feature = "bpf")]
 fn compile() {
     let out = std::path::PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    for name in ["tasks", "mappings", "iterator"] {
+    for name in ["tasks", "mappings", "files", "iterator"] {
         let built = libbpf_cargo::SkeletonBuilder::new()
             .source(format!("src/source/bpf/{name}.bpf.c"))
             .clang_args(["-mcpu=v3", "-Wall", "-Wno-unused-function", "-Wno-missing-declarations"])

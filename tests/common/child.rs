@@ -190,6 +190,12 @@ impl Inside<'_> {
         self.must(fork_with(self.board, 0, body)) as u32
     }
 
+    /// As [`Inside::fork`], but both have one table of descriptors.
+    #[track_caller]
+    pub fn fork_sharing_files(&self, body: impl FnOnce(&Inside)) -> u32 {
+        self.must(fork_with(self.board, libc::CLONE_FILES, body)) as u32
+    }
+
     /// As [`Inside::fork`], but the calling thread waits, uninterruptibly, for the end of the child.
     #[track_caller]
     pub fn vfork(&self, body: impl FnOnce(&Inside)) -> u32 {

@@ -1,5 +1,6 @@
 //! What the programs share with their driver: abi.h and mappings_abi.h.
 
+use super::names::Names;
 use crate::task::{Facts, TaskRecord};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -227,7 +228,6 @@ pub struct MappingRequest {
 /// Tasks whose mappings one run gives at most.
 pub const TARGETS: usize = 512;
 pub const MAPPINGS: usize = 16384;
-const NAMES: usize = 256 * 1024;
 
 /// `struct mapping_slot` of mappings_abi.h.
 #[repr(C)]
@@ -235,7 +235,7 @@ const NAMES: usize = 256 * 1024;
 pub struct MappingSlot {
     pub targets: [Target; TARGETS],
     mappings: [Mapping; MAPPINGS],
-    names: [u8; NAMES],
+    names: Names,
 }
 
 impl MappingSlot {
@@ -247,12 +247,6 @@ impl MappingSlot {
 
     /// The name of a mapping, empty for none.
     pub fn name(&self, mapping: &Mapping) -> &[u8] {
-        let at = mapping.name as usize;
-        match self.names.get(at..).and_then(|names| names.split_first_chunk()) {
-            Some((length, rest)) if at > 0 => {
-                rest.get(..u32::from_ne_bytes(*length) as usize).unwrap_or_default()
-            }
-            _ => &[],
-        }
+        self.names.at(mapping.name)
     }
 }

@@ -3,6 +3,7 @@
 use super::BpfSource;
 use super::abi::{Batch, Mapping, MappingSlot, TargetState};
 use super::cgroups::Cgroups;
+use super::open_files;
 use super::programs::Ask;
 use crate::access::{Reader, Sight, sight};
 use crate::proc_files::{ProcRoot, is_absent};
@@ -24,6 +25,8 @@ pub(super) struct Memory {
     entries: Vec<Entry>,
     /// Mapping records in the protocol's form, of many tasks.
     lists: [Vec<u8>; 2],
+    /// Sections that the files program told, of many tasks.
+    files: [Vec<u8>; 2],
 }
 
 #[derive(Default)]
@@ -31,6 +34,8 @@ struct Entry {
     verdict: Verdict,
     mappings: Mappings,
     command_line: Option<Vec<u8>>,
+    /// In one of the lists of `files`, where no other sections are.
+    files: Option<(usize, Range<usize>)>,
     /// All of the groups from 32 on, where the program could not tell them all.
     sections: Vec<u8>,
     missing: Groups,
@@ -89,8 +94,10 @@ pub(super) fn task<'a>(
         };
         task.groups.set(Groups::VMA, !task.mappings.is_empty());
         task.missing = entry.missing;
-        if !entry.sections.is_empty() {
-            task.sections = Sections::new(&entry.sections);
+        match &entry.files {
+            Some((list, range)) => task.sections = Sections::new(&memory.files[*list][range.clone()]),
+            None if !entry.sections.is_empty() => task.sections = Sections::new(&entry.sections),
+            None => {}
         }
     }
     let own = || memory.and_then(|memory| memory.entries[at].command_line.as_deref());
@@ -138,8 +145,11 @@ impl Memory {
         let shown: Vec<usize> = (0..records.len())
             .filter(|at| records[*at].base.pid != 0 && sight(reader, &records[*at]) != Sight::Nothing)
             .collect();
-        let mut memory =
-            Memory { entries: records.iter().map(|_| Entry::default()).collect(), lists: Default::default() };
+        let mut memory = Memory {
+            entries: records.iter().map(|_| Entry::default()).collect(),
+            lists: Default::default(),
+            files: Default::default(),
+        };
         shown.iter().for_each(|at| memory.entries[*at].verdict = Verdict::Show);
         let cgroups = match selection.groups.contains(Groups::CGROUP) {
             true => Cgroups::learn(source, reader, batch, &shown),
@@ -173,6 +183,13 @@ impl Memory {
                 memory.map(source, reader, records, &mapped, room);
             }
         }
+        let open: Vec<(usize, Groups)> = owners
+            .iter()
+            .filter(|at| memory.entries[**at].verdict == Verdict::Show)
+            .map(|at| (*at, own(at) & open_files::GROUPS))
+            .filter(|(_, groups)| !groups.is_empty())
+            .collect();
+        memory.open(source, reader, records, &open, room);
         // What came with the record is of the very moment of its judgement.
         let owners: Vec<usize> = owners
             .into_iter()
@@ -183,20 +200,15 @@ impl Memory {
                     || !matches!(memory.entries[*at].mappings, Mappings::None)
             })
             .collect();
-        let asked = |at: &usize, mappings: &Mappings| {
+        let asked = |at: &usize, entry: &Entry| {
             let lists = Groups::VMA | Groups::VMA_STAT;
-            let lists = if matches!(mappings, Mappings::AskProc) { lists } else { Groups::empty() };
+            let lists = if matches!(entry.mappings, Mappings::AskProc) { lists } else { Groups::empty() };
             let line = if asks_line(at) { Groups::CMDLINE } else { Groups::empty() };
-            ((lists | line) & selection.groups) | own(at)
+            let told = if entry.files.is_some() { open_files::GROUPS } else { Groups::empty() };
+            ((lists | line) & selection.groups) | (own(at) - told)
         };
         memory.read(source, reader, selection, batch, &owners, &asked);
-        for at in shown {
-            let entry = &mut memory.entries[at];
-            if !entry.sections.is_empty() {
-                let told = batch.sections(at).map_or(Sections::default(), Sections::new);
-                entry.sections = told.merged(Sections::new(&entry.sections));
-            }
-        }
+        shown.iter().for_each(|at| memory.merge(batch, *at));
         memory.judge(source, reader, records, owners.into_iter());
         memory
     }
@@ -210,24 +222,55 @@ impl Memory {
         mapped: &[usize],
         room: usize,
     ) {
-        let (left, right) = mapped.split_at(mapped.len() / 2);
-        let list = |part: &[usize]| list_mappings(source, reader, records, part, room);
-        // Below that, waking another core takes longer than the work.
-        let halves = match left.len() {
-            0..8 => [list(mapped), Listed::default()],
-            _ => rayon::join(|| list(left), || list(right)).into(),
-        };
+        let halves = in_halves(mapped, |part| list_mappings(source, reader, records, part, room));
         for (half, listed) in halves.into_iter().enumerate() {
             self.lists[half] = listed.bytes;
             for (at, range) in listed.ranges {
                 self.entries[at].mappings =
                     range.map_or(Mappings::AskProc, |range| Mappings::Listed(half, range));
             }
-            // What comes after a list that was not made comes later, too.
-            if let Some(first) = listed.not_reached {
-                self.entries[first..].iter_mut().for_each(|entry| entry.verdict = Verdict::Later);
-            }
+            self.leave(listed.not_reached);
         }
+    }
+
+    /// What tasks have open from the program, on two cores.
+    fn open(
+        &mut self,
+        source: &BpfSource,
+        reader: &Reader,
+        records: &[TaskRecord],
+        wanted: &[(usize, Groups)],
+        room: usize,
+    ) {
+        let halves = in_halves(wanted, |part| open_files::list(source, reader, records, part, room));
+        for (half, listed) in halves.into_iter().enumerate() {
+            self.files[half] = listed.bytes;
+            for (at, range) in listed.ranges {
+                self.entries[at].files = range.map(|range| (half, range));
+            }
+            self.leave(listed.not_reached);
+        }
+    }
+
+    /// What comes after a list that was not made comes later, too.
+    fn leave(&mut self, not_reached: Option<usize>) {
+        if let Some(first) = not_reached {
+            self.entries[first..].iter_mut().for_each(|entry| entry.verdict = Verdict::Later);
+        }
+    }
+
+    /// Puts the sections of one task together, where they are not all in one place.
+    fn merge(&mut self, batch: Batch<'_>, at: usize) {
+        let entry = &mut self.entries[at];
+        let told = batch.sections(at).map_or(Sections::default(), Sections::new);
+        let alone = told.is_empty() && entry.sections.is_empty();
+        let (list, range) = match entry.files.take_if(|_| !alone) {
+            Some((list, range)) => (list, range),
+            None if entry.sections.is_empty() || told.is_empty() => return,
+            None => (0, 0..0),
+        };
+        let files = told.merged(Sections::new(&self.files[list][range]));
+        entry.sections = Sections::new(&files).merged(Sections::new(&entry.sections));
     }
 
     /// Bytes that it takes, about.
@@ -242,7 +285,7 @@ impl Memory {
                 + entry.sections.capacity()
                 + entry.command_line.as_ref().map_or(0, Vec::capacity)
         });
-        entries.chain(self.lists.iter().map(Vec::capacity)).sum()
+        entries.chain(self.lists.iter().chain(&self.files).map(Vec::capacity)).sum()
     }
 
     /// What only reading can tell, under deadlines: of each place what `asked` says.
@@ -253,9 +296,9 @@ impl Memory {
         selection: Selection,
         batch: Batch<'_>,
         owners: &[usize],
-        asked: &impl Fn(&usize, &Mappings) -> Groups,
+        asked: &impl Fn(&usize, &Entry) -> Groups,
     ) {
-        let asked = |at: &usize| asked(at, &self.entries[*at].mappings);
+        let asked = |at: &usize| asked(at, &self.entries[*at]);
         let places: Vec<(usize, Groups)> =
             owners.iter().map(|at| (*at, asked(at))).filter(|(_, groups)| !groups.is_empty()).collect();
         if places.is_empty() {
@@ -336,13 +379,24 @@ pub(super) fn same_program(before: &TaskRecord, now: &TaskRecord) -> bool {
     before.arguments == now.arguments && before.credentials == now.credentials
 }
 
+/// What a program told of many tasks.
 #[derive(Default)]
-struct Listed {
-    bytes: Vec<u8>,
-    /// Where in `bytes` the list of each record's task stands; `None` where the program could not tell.
-    ranges: Vec<(usize, Option<Range<usize>>)>,
+pub(super) struct Listed {
+    pub bytes: Vec<u8>,
+    /// Where in `bytes` each record's task stands; `None` where the program could not tell.
+    pub ranges: Vec<(usize, Option<Range<usize>>)>,
     /// The first record that was left for later.
-    not_reached: Option<usize>,
+    pub not_reached: Option<usize>,
+}
+
+/// Lists on two cores.
+fn in_halves<T: Sync>(tasks: &[T], list: impl Fn(&[T]) -> Listed + Sync) -> [Listed; 2] {
+    let (left, right) = tasks.split_at(tasks.len() / 2);
+    // Below that, waking another core takes longer than the work.
+    match left.len() {
+        0..8 => [list(tasks), Listed::default()],
+        _ => rayon::join(|| list(left), || list(right)).into(),
+    }
 }
 
 fn list_mappings(

@@ -65,6 +65,7 @@ struct kernel_id {
     u32 val;
 };
 struct ns_common {
+    const struct proc_ns_operations *ops;
     unsigned int inum;
 };
 struct user_namespace {
@@ -145,6 +146,7 @@ struct mm_struct {
     } context;
     unsigned long flags;
     struct user_namespace *user_ns;
+    struct file *exe_file;
 };
 /* The flags became a bitmap of their own type in 6.18. */
 struct mm_struct___bitmap {
@@ -212,13 +214,6 @@ struct seccomp {
 };
 struct task_delay_info {
     u64 blkio_delay;
-};
-struct fdtable {
-    unsigned int max_fds;
-    unsigned long *open_fds;
-};
-struct files_struct {
-    struct fdtable *fdt;
 };
 struct uts_namespace {
     struct ns_common ns;
@@ -297,9 +292,11 @@ struct super_block {
     unsigned long s_magic;
 };
 struct inode {
+    u16 i_mode;
     struct super_block *i_sb;
     unsigned long i_ino;
     u32 i_generation;
+    void *i_private;
 };
 struct dentry {
     struct hlist_bl_node d_hash;
@@ -322,16 +319,28 @@ struct path {
     struct dentry *dentry;
 };
 struct file {
-    unsigned int f_mode;
+    unsigned int f_mode, f_flags;
     struct inode *f_inode;
     struct path f_path;
+    s64 f_pos;
 };
 /* A file of overlayfs as it is mapped: the path that the user opened. */
 struct backing_file {
     struct path user_path;
 };
 struct fs_struct {
-    struct path root;
+    struct path root, pwd;
+};
+struct fdtable {
+    unsigned int max_fds;
+    struct file **fd;
+    unsigned long *close_on_exec, *open_fds;
+};
+struct files_struct {
+    struct fdtable *fdt;
+};
+struct proc_ns_operations {
+    const char *name;
 };
 struct vm_special_mapping {
     const char *name;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /* What mappings.bpf.c shares with the driver. */
 #pragma once
+#include "names_abi.h"
 
 struct mapping {
     u64 start, end;
@@ -9,7 +10,7 @@ struct mapping {
     u64 inode;
     u32 device; /* the kernel's dev_t: 12 bits major, 20 bits minor */
     u32 generation;
-    u32 name; /* where in slot.names a u32 length and the bytes stand; 0 for none */
+    u32 name; /* its place in slot.names; 0 for none */
     u32 kind;
 };
 enum kind {
@@ -27,7 +28,6 @@ enum target_state {
 
 #define TARGETS 512
 #define MAPPINGS 16384
-#define NAMES (256 * 1024)
 struct target {
     u32 id, state, first, count;
     u64 start_time; /* of the task whose mappings these are */
@@ -35,7 +35,7 @@ struct target {
 struct mapping_slot {
     struct target targets[TARGETS];
     struct mapping mappings[MAPPINGS];
-    u8 names[NAMES];
+    struct names names;
 };
 struct mapping_request {
     /* in */

@@ -4,8 +4,11 @@ mod abi;
 mod ahead;
 mod cgroups;
 mod direct_map;
+mod files_abi;
 mod gather;
 mod iterator;
+mod names;
+mod open_files;
 mod programs;
 #[cfg(test)]
 mod sections_test;

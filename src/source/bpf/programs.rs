@@ -9,6 +9,9 @@ pub(super) mod skeleton {
     pub mod mappings {
         include!(concat!(env!("OUT_DIR"), "/mappings.skel.rs"));
     }
+    pub mod files {
+        include!(concat!(env!("OUT_DIR"), "/files.skel.rs"));
+    }
     pub mod iterator {
         include!(concat!(env!("OUT_DIR"), "/iterator.skel.rs"));
     }
@@ -16,6 +19,7 @@ pub(super) mod skeleton {
 
 use super::abi::{MAPPINGS, MappingRequest, MappingSlot, Request, TARGETS, TaskSlot};
 use super::direct_map::{Samples, memory_end};
+use super::files_abi::{self, FilesRequest, FilesSlot, PIDFD_NAME};
 use super::iterator::TaskIterator;
 use super::slots::{Lease, Slots};
 use crate::access::Reader;
@@ -25,11 +29,14 @@ use crate::source::SourceError;
 use caps::CapSet;
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{ErrorExt, ProgramInput, ProgramMut};
+use nix::fcntl::readlink;
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::stat::fstat;
 use nix::unistd::ftruncate;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use thiserror::Error;
 use zerocopy::IntoBytes;
@@ -119,7 +126,8 @@ impl Ask {
         Ask { groups: groups | program.groups, ..program }
     }
 
-    /// What tells one program of a task from the next, where more than the record may be read: the place of its arguments.
+    /// What tells one program of a task from the next, where groups are asked for that do not come with its record: the place
+    /// of its arguments.
     pub fn program(groups: Groups) -> Ask {
         let memory = groups.intersects(Groups::VMA | Groups::CMDLINE | Groups::OWN);
         Ask { groups: if memory { Groups::CMDLINE } else { Groups::empty() }, ..Ask::default() }
@@ -140,12 +148,14 @@ pub const AT_ONCE: usize = 1024;
 /// Callers that can be answered at once; each costs a megabyte and a half.
 const TASK_SLOTS: u32 = 8;
 const MAPPING_SLOTS: u32 = 4;
+const FILES_SLOTS: u32 = 4;
 
 /// The loaded programs with their slots.
 pub struct Programs {
     tasks: Tasks,
     task_slots: Arc<Slots<TaskSlot>>,
     mappings: Option<(skeleton::mappings::MappingsSkel<'static>, Arc<Slots<MappingSlot>>)>,
+    files: Option<(skeleton::files::FilesSkel<'static>, Arc<Slots<FilesSlot>>)>,
     /// The tasks program can read command lines.
     reads_lines: bool,
 }
@@ -189,10 +199,20 @@ impl Programs {
         open.maps.works.set_max_entries(MAPPING_SLOTS)?;
         let mappings = open.load()?;
         let mapping_slots = Slots::map(mappings.maps.mapping_slots.as_fd(), MAPPING_SLOTS)?;
+
+        let mut open = skeleton::files::FilesSkelBuilder::default().open(forever())?;
+        if let Some(constants) = open.maps.rodata_data.as_deref_mut() {
+            constants.pidfd_names = pidfd_is_named();
+        }
+        open.maps.files_slots.set_max_entries(FILES_SLOTS)?;
+        open.maps.works.set_max_entries(FILES_SLOTS)?;
+        let files = open.load()?;
+        let files_slots = Slots::map(files.maps.files_slots.as_fd(), FILES_SLOTS)?;
         Ok(Programs {
             tasks: Tasks::Program(tasks),
             task_slots,
             mappings: Some((mappings, mapping_slots)),
+            files: Some((files, files_slots)),
             reads_lines: reads_lines.is_ok(),
         })
     }
@@ -205,7 +225,7 @@ impl Programs {
         let memory = memfd_create(c"slots", MFdFlags::MFD_CLOEXEC).map_err(io::Error::from)?;
         ftruncate(&memory, i64::from(TASK_SLOTS) * size_of::<TaskSlot>() as i64).map_err(io::Error::from)?;
         let task_slots = Slots::map(memory.as_fd(), TASK_SLOTS)?;
-        let programs = Programs { tasks, task_slots, mappings: None, reads_lines: false };
+        let programs = Programs { tasks, task_slots, mappings: None, files: None, reads_lines: false };
         // That it shows this very process is the proof that it works; older kernels want more rights for that than who
         // answers readers should have.
         let (mut slot, own) = (programs.slot(), std::process::id());
@@ -243,6 +263,11 @@ impl Programs {
     /// Borrows a slot for the mappings program, if there is one.
     pub fn mapping_slot(&self) -> Option<Lease<MappingSlot>> {
         Some(self.mappings.as_ref()?.1.lend())
+    }
+
+    /// Borrows a slot for the files program, if there is one.
+    pub fn files_slot(&self) -> Option<Lease<FilesSlot>> {
+        Some(self.files.as_ref()?.1.lend())
     }
 
     /// The records of the tasks `ids`, in that order; as many of them as the answer counts. One that is not there
@@ -325,6 +350,42 @@ impl Programs {
         run(&skeleton.progs.gather_mappings, request.as_mut_bytes()).map_err(SourceError::Program)?;
         Ok(request)
     }
+
+    /// Asks for what the first `targets` targets of the slot want.
+    pub fn files(
+        &self,
+        slot: &mut Lease<FilesSlot>,
+        reader: &Reader,
+        targets: usize,
+        resume: u32,
+    ) -> Result<FilesRequest, SourceError> {
+        let mut request = FilesRequest {
+            slot: slot.index(),
+            reader: reader.tid,
+            targets: targets.min(files_abi::TARGETS) as u32,
+            resume,
+            ..FilesRequest::default()
+        };
+        let Some((skeleton, _)) = &self.files else {
+            return Err(SourceError::Program(io::ErrorKind::Unsupported.into()));
+        };
+        run(&skeleton.progs.gather_files, request.as_mut_bytes()).map_err(SourceError::Program)?;
+        Ok(request)
+    }
+}
+
+/// Whether this kernel calls a pidfd by the usual name, and says that it is no file of any kind.
+fn pidfd_is_named() -> bool {
+    // SAFETY: opens a descriptor of this very process, which nobody else knows.
+    let pidfd = unsafe {
+        match libc::syscall(libc::SYS_pidfd_open, libc::getpid(), 0) {
+            fd if fd >= 0 => OwnedFd::from_raw_fd(fd as i32),
+            _ => return false,
+        }
+    };
+    let name = readlink(format!("/proc/self/fd/{}", pidfd.as_raw_fd()).as_str());
+    let mode = fstat(&pidfd).map(|stat| stat.st_mode);
+    name.is_ok_and(|name| name.as_bytes() == PIDFD_NAME) && mode.is_ok_and(|mode| mode & libc::S_IFMT == 0)
 }
 
 /// What has to be before loading.

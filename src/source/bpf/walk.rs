@@ -56,7 +56,7 @@ impl BpfWalk {
             average: typical_len(selection.groups),
             members_of,
             full: false,
-            reach: if selection.groups.contains(Groups::VMA) { 1 } else { 0 },
+            reach: if selection.groups.intersects(Groups::VMA | Groups::FD) { 1 } else { 0 },
             ahead: None,
             coming: None,
         }
