@@ -163,9 +163,19 @@ impl Memory {
             let lists = Groups::VMA | Groups::VMA_STAT;
             let lists = if matches!(mappings, Mappings::AskProc) { lists } else { Groups::empty() };
             let line = if asks_line(at) { Groups::CMDLINE } else { Groups::empty() };
-            ((lists | line) & selection.groups) | own(at)
+            // TASKSTATS comes afterwards, for all at once.
+            ((lists | line) & selection.groups) | (own(at) - Groups::TASKSTATS)
         };
         memory.read(source, reader, selection, records, &owners, &asked);
+        if let Ok(taskstats) = &source.procfs.taskstats {
+            let wanted = |at: usize| {
+                memory.entries[at].verdict == Verdict::Show && own(&at).contains(Groups::TASKSTATS)
+            };
+            let wanted: Vec<bool> = (0..records.len()).map(wanted).collect();
+            let places = records.iter().zip(&mut memory.entries).zip(wanted).filter(|(_, wanted)| *wanted);
+            let places = places.map(|((record, entry), _)| (record, &mut entry.sections)).collect();
+            taskstats.put_before(reader, !selection.per_thread(), places);
+        }
         memory.judge(source, reader, records, owners.into_iter());
         memory
     }
