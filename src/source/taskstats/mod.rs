@@ -33,7 +33,7 @@ const OF_TGID: u16 = 5;
 #[derive(Clone, Copy, Debug, Error)]
 pub enum TaskstatsError {
     /// No such family.
-    #[error("the kernel has none (CONFIG_TASKSTATS), or not in this network namespace")]
+    #[error("the kernel has none (CONFIG_TASKSTATS)")]
     Unknown,
     /// They are for CAP_NET_ADMIN alone, in the initial user namespace.
     #[error("they take CAP_NET_ADMIN")]
