@@ -119,7 +119,7 @@ impl Ask {
         Ask { groups: groups | program.groups, ..program }
     }
 
-    /// What tells one program of a task from the next, where memory groups are asked for: the place of its arguments.
+    /// What tells one program of a task from the next, where more than records is asked for: the place of its arguments.
     pub fn program(groups: Groups) -> Ask {
         let memory = groups.intersects(Groups::VMA | Groups::CMDLINE | Groups::OWN);
         Ask { groups: if memory { Groups::CMDLINE } else { Groups::empty() }, ..Ask::default() }
