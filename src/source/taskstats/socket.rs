@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 /// Questions that are sent at once. The receive buffer has to hold all their answers.
 pub const MOST: usize = 64;
 /// Bytes that an answer may have: several times what the largest has so far.
-const ANSWER: usize = 4096;
+const ANSWER: usize = 2048 + 64;
 /// Length of the netlink header, and of the generic one that follows it.
 const HEADER: usize = 16;
 const GENERIC: usize = 4;
@@ -46,7 +46,7 @@ impl Socket {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let fd = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkGeneric)?;
         connect(fd.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
-        let buffer = MOST * ANSWER;
+        let buffer = 2 * MOST * ANSWER;
         setsockopt(&fd, sockopt::RcvBufForce, &buffer)
             .or_else(|_| setsockopt(&fd, sockopt::RcvBuf, &buffer))?;
         Ok(Socket { fd, next: 1, questions: Vec::new(), answers: vec![0; MOST * ANSWER] })
