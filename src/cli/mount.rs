@@ -71,7 +71,12 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         if let Err(why) = source.taskstats() {
             log::info!("no TASKSTATS: {why}");
         }
-        let info = Info { source: source.name(), limits, visibility: options.hidepid.into() };
+        let info = Info {
+            source: source.name(),
+            groups: source.offers(),
+            limits,
+            visibility: options.hidepid.into(),
+        };
         anyhow::Ok(TaskDiagFs::new(source, info).open_to(options.mode, options.group))
     };
     serve(&mount, filesystem, || {

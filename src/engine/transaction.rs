@@ -192,6 +192,7 @@ struct HalfSent {
 impl Dump {
     fn start(source: &dyn Source, reader: &Reader, request: Request) -> Result<Dump, SourceError> {
         let Request { seq, groups, strategy, pid, pids } = request;
+        let groups = groups & source.offers();
         let walk = source.start(reader, Selection { strategy, pid, groups }, &pids)?;
         Ok(Dump {
             seq,
@@ -279,7 +280,7 @@ impl Dump {
 fn pack_for(reader: &Reader, buf: &mut [u8], seq: u32, task: &Gathered, progress: &mut Progress) -> Packed {
     let Some(ids) = &reader.id_maps else { return pack(buf, seq, task, progress) };
     let record = TaskRecord { credentials: ids.shown(&task.record.credentials), ..*task.record };
-    let sections = task.sections.shown(ids);
+    let sections = task.sections.shown(ids, &record);
     pack(buf, seq, &Gathered { record: &record, sections: Sections::new(&sections), ..*task }, progress)
 }
 

@@ -11,6 +11,8 @@ use std::fmt::Write;
 pub struct Info {
     /// Name of the source in use.
     pub source: &'static str,
+    /// What can be asked for.
+    pub groups: Groups,
     /// What readers may cost.
     pub limits: Limits,
     /// What is shown of tasks that a reader may not look at.
@@ -20,7 +22,8 @@ pub struct Info {
 impl Info {
     /// The text: a `key: value` a line.
     pub fn text(&self) -> String {
-        let groups: Vec<String> = Groups::all()
+        let groups: Vec<String> = self
+            .groups
             .iter_names()
             .map(|(name, bit)| format!("{name}={}", bit.bits().trailing_zeros()))
             .collect();

@@ -43,6 +43,11 @@ pub trait Source: Send + Sync {
     /// [`TaskstatsError`], for the log: requests for it are answered without.
     fn taskstats(&self) -> Result<(), TaskstatsError>;
 
+    /// What can be asked for.
+    fn offers(&self) -> Groups {
+        Groups::all() - if self.taskstats().is_ok() { Groups::empty() } else { Groups::TASKSTATS }
+    }
+
     /// Who the thread `tid` is, which now waits in a read with the filesystem ids `fsuid` and `fsgid`.
     ///
     /// # Errors

@@ -1,7 +1,9 @@
 //! The groups of one task that the kernel patch never had, on their way from a source to the packer.
 
+use super::taskstats::for_reader;
 use crate::access::IdMaps;
 use crate::protocol::{Groups, MembershipHeader, MiscHeader, attribute_id};
+use crate::task::TaskRecord;
 use std::mem::offset_of;
 
 /// Payloads one behind the other, each with its number (u32) and length (u32) before it, padded to a multiple of 8: in the
@@ -73,8 +75,8 @@ impl<'a> Sections<'a> {
         })
     }
 
-    /// The same, with user and group ids as another user namespace shows them.
-    pub(crate) fn shown(&self, ids: &IdMaps) -> Vec<u8> {
+    /// The same, with user and group ids as another user namespace shows them; `record` is the task's, as shown there.
+    pub(crate) fn shown(&self, ids: &IdMaps, record: &TaskRecord) -> Vec<u8> {
         let mut bytes = self.0.to_vec();
         let mut at = 0;
         while let Some((id, payload, next)) = self.at(at) {
@@ -86,6 +88,7 @@ impl<'a> Sections<'a> {
                 }
             };
             match Self::group(id) {
+                Groups::TASKSTATS => for_reader(&mut bytes[begin..end], &record.base, &record.credentials),
                 Groups::GROUPS => (begin + size_of::<MembershipHeader>()..end)
                     .step_by(4)
                     .for_each(|place| map(place, &|gid| ids.shown_group(gid))),

@@ -4,6 +4,7 @@ mod contender;
 mod plot;
 mod population;
 mod report;
+mod taskstats;
 mod walk;
 mod workload;
 

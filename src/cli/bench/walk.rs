@@ -1,6 +1,7 @@
 //! Reading /proc as a client without the interface does: list, then open, read, close.
 
-use super::workload::Workload;
+use super::taskstats::Kernel;
+use super::workload::{TASKSTATS, Workload};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, readlink};
 use nix::sys::stat::Mode;
@@ -10,13 +11,19 @@ use task_diag::protocol::DumpStrategy;
 
 /// Reads what the workload's files say of every task, or of `pid` alone. Gives the number of tasks.
 pub fn walk(workload: &Workload, pid: u32) -> anyhow::Result<usize> {
-    let mut walk = Walk { path: String::new(), buffer: vec![0; 128 * 1024] };
+    let kernel = workload.files.contains(&TASKSTATS).then(Kernel::new).transpose()?;
+    let mut walk = Walk { path: String::new(), buffer: vec![0; 128 * 1024], kernel };
     if workload.strategy == DumpStrategy::One {
         walk.files(&format!("/proc/{pid}"), workload.files);
         return Ok(1);
     }
     let mut tasks = 0;
     for process in numbers("/proc")? {
+        if let Some(kernel) = &mut walk.kernel {
+            kernel.process(process)?;
+            tasks += 1;
+            continue;
+        }
         let dir = format!("/proc/{process}");
         walk.files(&dir, workload.files);
         if workload.thread_files.is_empty() {
@@ -34,6 +41,7 @@ pub fn walk(workload: &Workload, pid: u32) -> anyhow::Result<usize> {
 struct Walk {
     path: String,
     buffer: Vec<u8>,
+    kernel: Option<Kernel>,
 }
 
 impl Walk {

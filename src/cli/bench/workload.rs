@@ -16,6 +16,9 @@ pub struct Workload {
     pub thread_files: &'static [&'static str],
 }
 
+/// In place of files: asked of the kernel process by process.
+pub const TASKSTATS: &str = "taskstats (netlink)";
+
 const BASE: Groups = Groups::BASE;
 
 /// The fields that htop 3.2 shows by default and reads at each refresh.
@@ -50,6 +53,7 @@ pub const WORKLOADS: &[Workload] = &[
         thread_files: &["status"],
         ..all("threads-maps", BASE.union(Groups::VMA), &["maps"])
     },
+    all("taskstats", Groups::TASKSTATS, &[TASKSTATS]),
     all("groups", Groups::GROUPS, &["status"]),
     all("sched", Groups::SCHED, &["stat", "status"]),
     all("io", Groups::IO, &["io"]),

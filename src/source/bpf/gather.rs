@@ -205,9 +205,19 @@ impl Memory {
             let lists = if matches!(entry.mappings, Mappings::AskProc) { lists } else { Groups::empty() };
             let line = if asks_line(at) { Groups::CMDLINE } else { Groups::empty() };
             let told = if entry.files.is_some() { open_files::GROUPS } else { Groups::empty() };
-            ((lists | line) & selection.groups) | (own(at) - told)
+            // TASKSTATS comes afterwards, for all at once.
+            ((lists | line) & selection.groups) | (own(at) - told - Groups::TASKSTATS)
         };
         memory.read(source, reader, selection, batch, &owners, &asked);
+        if let Ok(taskstats) = &source.procfs.taskstats {
+            let wanted = |at: usize| {
+                memory.entries[at].verdict == Verdict::Show && own(&at).contains(Groups::TASKSTATS)
+            };
+            let wanted: Vec<bool> = (0..records.len()).map(wanted).collect();
+            let places = records.iter().zip(&mut memory.entries).zip(wanted).filter(|(_, wanted)| *wanted);
+            let places = places.map(|((record, entry), _)| (record, &mut entry.sections)).collect();
+            taskstats.put_before(reader, !selection.per_thread(), places);
+        }
         shown.iter().for_each(|at| memory.merge(batch, *at));
         memory.judge(source, reader, records, owners.into_iter());
         memory

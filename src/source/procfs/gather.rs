@@ -108,7 +108,9 @@ fn gather_with(
         }
     }
     let own = selection.of_task(asked & Groups::OWN, record.base.pid, record.base.tgid);
-    let mut read = own;
+    // That comes afterwards, for many tasks at once.
+    has |= own & Groups::TASKSTATS;
+    let mut read = own - Groups::TASKSTATS;
     if status.has_memory {
         has |= asked & Groups::STATM;
         read |= asked & Groups::CMDLINE;
@@ -138,7 +140,8 @@ fn gather_with(
     let lists = [mappings.len(), command_line.len(), sections.len()];
     let in_pieces =
         lists.iter().any(|len| *len > MAX_PAYLOAD) || lists.iter().sum::<usize>() + NEVER_SPLIT > room;
-    let anchor = if in_pieces { Anchor::Directory(dir) } else { Anchor::Number };
+    let anchor =
+        if in_pieces || own.contains(Groups::TASKSTATS) { Anchor::Directory(dir) } else { Anchor::Number };
     Ok(Task { record, has, mappings, command_line, sections, missing, anchor })
 }
 

@@ -147,6 +147,20 @@ impl ProcfsSource {
         })
     }
 
+    /// Adds what is not in files, to tasks that are judged again afterwards.
+    fn add_taskstats(&self, reader: &Reader, selection: Selection, tasks: &mut [nix::Result<Task>]) {
+        let Ok(taskstats) = &self.taskstats else { return };
+        let wanted = tasks.iter_mut().flatten().filter(|task| task.has.contains(Groups::TASKSTATS));
+        let mut wanted: Vec<&mut Task> = wanted.collect();
+        let places = wanted.iter_mut().map(|task| (&task.record, &mut task.sections)).collect();
+        taskstats.put_before(reader, !selection.per_thread(), places);
+        for task in wanted {
+            if !self.still_visible(reader, selection, &task.record, &task.anchor) {
+                task.has -= Groups::TASKSTATS;
+            }
+        }
+    }
+
     /// One task with all that was asked for, if the reader may see it.
     #[cfg(feature = "bpf")]
     pub(super) fn one(
@@ -279,6 +293,8 @@ struct ProcfsWalk {
 
 /// Tasks that one round gathers at most: what is not shown in this read is gathered again in the next one.
 const MOST_AT_ONCE: usize = 4096;
+/// The same where each is held by a descriptor until it is judged again.
+const MOST_HELD: usize = 512;
 
 impl Walk for ProcfsWalk {
     fn next(
@@ -291,7 +307,8 @@ impl Walk for ProcfsWalk {
         let selection = self.selection.for_reader(&self.source.root, reader);
         let mut left = room;
         loop {
-            let count = (left / self.average).clamp(1, MOST_AT_ONCE);
+            let most = if selection.groups.contains(Groups::TASKSTATS) { MOST_HELD } else { MOST_AT_ONCE };
+            let count = (left / self.average).clamp(1, most);
             self.look_ahead(count);
             if self.upcoming.is_empty() {
                 return Ok(());
@@ -361,6 +378,21 @@ impl ProcfsWalk {
 
     /// Gathers these tasks, in order. Memory that cannot be read in time is left out of its task.
     fn gather_all(
+        &self,
+        reader: &Arc<Reader>,
+        selection: Selection,
+        room: usize,
+        ids: &[TaskId],
+    ) -> Vec<nix::Result<Task>> {
+        let mut tasks = self.read_all(reader, selection, room, ids);
+        if selection.groups.contains(Groups::TASKSTATS) {
+            self.source.add_taskstats(reader, selection, &mut tasks);
+        }
+        tasks
+    }
+
+    /// What stands in files.
+    fn read_all(
         &self,
         reader: &Arc<Reader>,
         selection: Selection,

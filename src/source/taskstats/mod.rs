@@ -5,6 +5,10 @@ mod socket;
 
 pub use ids::for_reader;
 
+use crate::access::Reader;
+use crate::protocol::attribute_id;
+use crate::source::push_section;
+use crate::task::TaskRecord;
 use netlink_packet_core::NlasIterator;
 use nix::errno::Errno;
 use parking_lot::{Mutex, MutexGuard};
@@ -29,7 +33,7 @@ const OF_TGID: u16 = 5;
 #[derive(Clone, Copy, Debug, Error)]
 pub enum TaskstatsError {
     /// No such family.
-    #[error("the kernel has none (CONFIG_TASKSTATS), or not in this network namespace")]
+    #[error("the kernel has none (CONFIG_TASKSTATS)")]
     Unknown,
     /// They are for CAP_NET_ADMIN alone, in the initial user namespace.
     #[error("they take CAP_NET_ADMIN")]
@@ -87,6 +91,32 @@ impl Taskstats {
             answers.ranges[nth] = begin..answers.bytes.len();
         });
         answers
+    }
+
+    /// Puts TASKSTATS before the other sections of these tasks, with the process ids of the reader's namespace and the user
+    /// ids of the daemon's.
+    pub(super) fn put_before(
+        &self,
+        reader: &Reader,
+        whole_process: bool,
+        tasks: Vec<(&TaskRecord, &mut Vec<u8>)>,
+    ) {
+        let id = |record: &TaskRecord| if whole_process { record.daemons_tgid } else { record.daemons_pid };
+        let ids: Vec<u32> = tasks.iter().map(|(record, _)| id(record)).collect();
+        let answers = self.query(&ids, whole_process);
+        for (nth, (record, sections)) in tasks.into_iter().enumerate() {
+            let Some(stats) = answers.get(nth) else { continue };
+            let others = std::mem::take(sections);
+            sections.reserve_exact(stats.len() + 16 + others.len());
+            push_section(sections, attribute_id::TASKSTATS, |out| {
+                let begin = out.len();
+                out.extend_from_slice(stats);
+                if reader.pid_ns.is_some() {
+                    for_reader(&mut out[begin..], &record.base, &record.credentials);
+                }
+            });
+            sections.extend(others);
+        }
     }
 
     fn question(&self, whole_process: bool) -> Question {

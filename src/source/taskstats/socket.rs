@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 /// Questions that are sent at once. The receive buffer has to hold all their answers.
 pub const MOST: usize = 64;
 /// Bytes that an answer may have: several times what the largest has so far.
-const ANSWER: usize = 4096;
+const ANSWER: usize = 2048 + 64;
 /// Length of the netlink header, and of the generic one that follows it.
 const HEADER: usize = 16;
 const GENERIC: usize = 4;
@@ -26,6 +26,9 @@ pub struct Question {
     /// The attribute that says what about.
     pub attribute: u16,
 }
+
+/// The attributes of an answer, or the kernel's error.
+pub type Answer<'a> = Result<&'a [u8], Errno>;
 
 /// A socket that only the kernel can send to.
 #[derive(Debug)]
@@ -43,21 +46,21 @@ impl Socket {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let fd = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkGeneric)?;
         connect(fd.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
-        let buffer = MOST * ANSWER;
+        let buffer = 2 * MOST * ANSWER;
         setsockopt(&fd, sockopt::RcvBufForce, &buffer)
             .or_else(|_| setsockopt(&fd, sockopt::RcvBuf, &buffer))?;
         Ok(Socket { fd, next: 1, questions: Vec::new(), answers: vec![0; MOST * ANSWER] })
     }
 
-    /// Asks `question` about each of `subjects`. `answered` is told which of them, and the attributes of the answer or the
-    /// kernel's error; nothing of those to whom no answer came.
+    /// Asks `question` about each of `subjects`. `answered` is told which of them, and the answer; nothing of
+    /// those about whom none came.
     ///
     /// The kernel answers before a send returns, so this never waits.
     pub fn ask<S: AsRef<[u8]>>(
         &mut self,
         question: Question,
         subjects: &[S],
-        mut answered: impl FnMut(usize, Result<&[u8], Errno>),
+        mut answered: impl FnMut(usize, Answer),
     ) {
         for (nth, batch) in subjects.chunks(MOST).enumerate() {
             let mut open = [true; MOST];
@@ -70,7 +73,7 @@ impl Socket {
             });
             // One answer always finds room.
             for at in (0..batch.len()).filter(|at| open[*at]) {
-                let mut answered = |_, answer: Result<&[u8], Errno>| answered(nth * MOST + at, answer);
+                let mut answered = |_, answer: Answer| answered(nth * MOST + at, answer);
                 self.ask_at_once(question, &batch[at..=at], &mut answered);
             }
         }
@@ -80,7 +83,7 @@ impl Socket {
         &mut self,
         question: Question,
         subjects: &[S],
-        answered: &mut dyn FnMut(usize, Result<&[u8], Errno>),
+        answered: &mut dyn FnMut(usize, Answer),
     ) {
         let first = self.next;
         self.next = first.wrapping_add(subjects.len() as u32);
@@ -128,7 +131,7 @@ fn push(out: &mut Vec<u8>, question: Question, sequence: u32, subject: &[u8]) {
 }
 
 /// The sequence number of a message, and the attributes in it or the error that it tells of.
-fn parse(bytes: &[u8]) -> Option<(u32, Result<&[u8], Errno>)> {
+fn parse(bytes: &[u8]) -> Option<(u32, Answer<'_>)> {
     let message = NetlinkBuffer::new_checked(bytes).ok()?;
     let payload = bytes.get(HEADER..message.length() as usize)?;
     let answer = match message.message_type() {
