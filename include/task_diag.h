@@ -431,6 +431,7 @@ TASK_DIAG_ASSERT_SIZE(task_diag_ns, 8);
 #define TASK_DIAG_NS_TIME_FOR_CHILDREN 7
 #define TASK_DIAG_NS_USER 8
 #define TASK_DIAG_NS_UTS 9
+#define TASK_DIAG_NS_KINDS 10
 
 /* TASK_DIAG_FILES, with its strings: task_diag_get_files(). */
 struct task_diag_files {

@@ -166,12 +166,12 @@ static void show_rollup(const struct task_diag_rollup *r)
 	putchar('\n');
 }
 
-static void list(const char *label, struct task_diag_numbers list)
+static void list(const char *label, struct task_diag_numbers list, size_t count)
 {
 	size_t at;
 
 	printf(" %s", label);
-	for (at = 0; at < list.count; at++)
+	for (at = 0; at < count; at++)
 		printf(" %" PRIu32, task_diag_number(list, at));
 }
 
@@ -243,7 +243,7 @@ static void show_joined(void)
 		show_set("ambient", g.cap_ambient);
 		printf(" securebits %" PRIx32 " no_new_privs %u seccomp %u", g.securebits, (unsigned int)g.no_new_privs,
 		       (unsigned int)g.seccomp);
-		list("gids", gids);
+		list("gids", gids, gids.count);
 		putchar('\n');
 	} else if (groups.came) {
 		give_up("groups");
@@ -321,8 +321,8 @@ static int show_attribute(const struct task_diag_attribute *attribute)
 	case TASK_DIAG_NS:
 		if ((got = task_diag_get_ns(attribute, &inodes, &pids)) > 0) {
 			printf("ns");
-			list("inodes", inodes);
-			list("pids", pids);
+			list("inodes", inodes, TASK_DIAG_NS_KINDS);
+			list("pids", pids, pids.count);
 			putchar('\n');
 		}
 		return got;
