@@ -148,7 +148,7 @@ pub fn array(column: Column, row: &Row, names: &mut Names) -> Value {
         Environ => rest.environ().map(|variables| Arguments::of(variables).map(text).collect()),
         Nspid => rest.namespaces().map(|namespaces| Value::from(namespaces.pids)),
         Supgid => rest.membership().map(|membership| membership.gids().map(Value::from).collect()),
-        Supgrp => rest.membership().map(|membership| membership.gids().map(|gid| names.group(gid).into()).collect()),
+        Supgrp => rest.membership().map(|membership| membership.gids().map(|gid| Value::from(names.group(gid))).collect()),
         _ => None,
     };
     list.unwrap_or_default()
