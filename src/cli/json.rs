@@ -124,9 +124,9 @@ fn own(o: &mut Map<String, Value>, task: &OwnedTask) {
         );
     }
     if let Some(list) = task.cgroups() {
-        let cgroups = list.flatten().map(|c| {
-            json!({ "hierarchy": c.hierarchy, "controllers": text(c.controllers), "path": text(c.path) })
-        });
+        let cgroups = list.flatten().map(
+            |c| json!({ "hierarchy": c.hierarchy, "controllers": text(c.controllers), "path": text(c.path) }),
+        );
         put("cgroup", cgroups.collect());
     }
     if let Some(n) = task.namespaces() {

@@ -153,7 +153,14 @@ fn own(out: &mut dyn Write, task: &OwnedTask) -> io::Result<()> {
     }
     for d in task.descriptors().into_iter().flatten().flatten() {
         let place = format!("{:02x}:{:02x} {}", d.major, d.minor, d.inode);
-        writeln!(out, "        fd {}: flags {:o} pos {} {place} {}", d.fd, d.flags, d.pos, printable(d.name))?;
+        writeln!(
+            out,
+            "        fd {}: flags {:o} pos {} {place} {}",
+            d.fd,
+            d.flags,
+            d.pos,
+            printable(d.name)
+        )?;
     }
     if let Some(r) = &task.rollup {
         writeln!(

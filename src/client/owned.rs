@@ -2,8 +2,8 @@
 
 use super::TaskRef;
 use crate::protocol::{
-    Attribute, Base, CgroupList, Credentials, DecodeError, DescriptorList, FdCount, Files, Groups, Io, Membership,
-    Message, Misc, Namespaces, Rollup, Sched, Stat, Statm, VmFlags, Vma, VmaStat, attribute_id,
+    Attribute, Base, CgroupList, Credentials, DecodeError, DescriptorList, FdCount, Files, Groups, Io,
+    Membership, Message, Misc, Namespaces, Rollup, Sched, Stat, Statm, VmFlags, Vma, VmaStat, attribute_id,
 };
 use std::collections::BTreeMap;
 

@@ -138,8 +138,7 @@ mod tests {
 
     #[test]
     fn info_is_read_whatever_else_it_says() {
-        let text =
-            "version: 1.2\nprotocol: 1\nsource: bpf\ngroups: BASE=0 STAT=4 NEWER=45\nstrategies: ALL=0 SET=16\nvisibility: proc\nx\n";
+        let text = "version: 1.2\nprotocol: 1\nsource: bpf\ngroups: BASE=0 STAT=4 NEWER=45\nstrategies: ALL=0 SET=16\nvisibility: proc\nx\n";
         let server = Server::parse(text);
         assert_eq!((&server.version[..], &server.source[..], &server.visibility[..]), ("1.2", "bpf", "proc"));
         assert_eq!(server.groups.get("NEWER"), Some(&45));

@@ -89,7 +89,14 @@ pub fn synthetic() -> Vec<u8> {
 /// The groups that the kernel patch does not have, but for those that come in two pieces.
 fn own(put: &mut impl FnMut(u16, &[u8])) {
     put(attribute_id::TASKSTATS, &[15, 0, 1, 2, 3]);
-    let sched = Sched { start_time: u64::MAX, nice: -20, priority: -2, tty_nr: 0x8801, tpgid: -1, ..Sched::default() };
+    let sched = Sched {
+        start_time: u64::MAX,
+        nice: -20,
+        priority: -2,
+        tty_nr: 0x8801,
+        tpgid: -1,
+        ..Sched::default()
+    };
     put(attribute_id::SCHED, Attribute::Sched(sched).payload());
     put(attribute_id::IO, Attribute::Io(Io { rchar: 1, write_bytes: u64::MAX, ..Io::default() }).payload());
     let mut list = Vec::new();
@@ -98,12 +105,24 @@ fn own(put: &mut impl FnMut(u16, &[u8])) {
     put(attribute_id::CGROUP, &list);
     put(attribute_id::CGROUP, &list[..0]);
     list.clear();
-    push_namespaces(&mut list, &Namespaces { inodes: [0, 1, 2, 3, 4, 5, 6, 7, 8, u32::MAX], pids: vec![7, 1] });
+    push_namespaces(
+        &mut list,
+        &Namespaces { inodes: [0, 1, 2, 3, 4, 5, 6, 7, 8, u32::MAX], pids: vec![7, 1] },
+    );
     put(attribute_id::NS, &list);
     let count = FdCount { open: 3, pad: 0, soft_limit: 1024, hard_limit: u64::MAX };
     put(attribute_id::FD_COUNT, Attribute::FdCount(count).payload());
     list.clear();
-    let file = Descriptor { fd: 3, kind: 8, flags: 0o2_100_001, pos: 5, inode: 6, major: 7, minor: 8, name: b"/x\n" };
+    let file = Descriptor {
+        fd: 3,
+        kind: 8,
+        flags: 0o2_100_001,
+        pos: 5,
+        inode: 6,
+        major: 7,
+        minor: 8,
+        name: b"/x\n",
+    };
     push_descriptor(&mut list, &file).unwrap();
     push_descriptor(&mut list, &Descriptor { fd: u32::MAX, kind: 0, name: b"", ..file }).unwrap();
     put(attribute_id::FD, &list);
@@ -111,13 +130,21 @@ fn own(put: &mut impl FnMut(u16, &[u8])) {
     put(attribute_id::ROLLUP, Attribute::Rollup(rollup).payload());
     put(attribute_id::ENVIRON, b"A=1\0B=\xff\0");
     list.clear();
-    let misc = Misc { oom_score: 666, oom_score_adj: -1000, loginuid: u32::MAX, sessionid: 1, wchan: None, label: None };
+    let misc = Misc {
+        oom_score: 666,
+        oom_score_adj: -1000,
+        loginuid: u32::MAX,
+        sessionid: 1,
+        wchan: None,
+        label: None,
+    };
     push_misc(&mut list, &Misc { wchan: Some(b"do_wait"), label: Some(b"unconfined\n"), ..misc }).unwrap();
     put(attribute_id::MISC, &list);
 }
 
 fn groups() -> Vec<u8> {
-    let header = MembershipHeader { securebits: 0x2f, no_new_privs: 1, seccomp: 2, ..MembershipHeader::default() };
+    let header =
+        MembershipHeader { securebits: 0x2f, no_new_privs: 1, seccomp: 2, ..MembershipHeader::default() };
     let ambient = Capabilities::from(0x1234_5678_9abc_def0);
     let mut payload = Vec::new();
     push_membership(&mut payload, &MembershipHeader { ambient, ..header }, &[4, 24, u32::MAX]);
@@ -231,7 +258,10 @@ impl Joined {
                     let gids = words(&m.gids().collect::<Vec<_>>());
                     let (no_new_privs, seccomp) = (payload[12], m.seccomp());
                     let rights = format!("no_new_privs {no_new_privs} seccomp {seccomp}");
-                    let _ = writeln!(out, "groups ambient {ambient:016x} securebits {securebits:x} {rights} gids{gids}");
+                    let _ = writeln!(
+                        out,
+                        "groups ambient {ambient:016x} securebits {securebits:x} {rights} gids{gids}"
+                    );
                 }
                 Err(_) => out.push_str("malformed groups\n"),
             }
@@ -239,7 +269,8 @@ impl Joined {
         if let Some(payload) = self.files.take() {
             match Files::parse(&payload) {
                 Ok(files) => {
-                    let [exe, cwd, root] = [files.exe, files.cwd, files.root].map(|path| escaped(path.unwrap_or_default()));
+                    let [exe, cwd, root] =
+                        [files.exe, files.cwd, files.root].map(|path| escaped(path.unwrap_or_default()));
                     let _ = writeln!(out, "files exe {exe} cwd {cwd} root {root}");
                 }
                 Err(_) => out.push_str("malformed files\n"),
@@ -303,7 +334,18 @@ fn attribute_text(out: &mut String, joined: &mut Joined, attribute: Attribute) -
         Attribute::Sched(s) => {
             let times = numbers([s.start_time, s.voluntary_switches, s.involuntary_switches]);
             let times = times + &numbers([s.guest_time, s.children_guest_time, s.blkio_delay]);
-            let Sched { flags, nice, priority, rt_priority, policy, processor, tty_nr, tpgid, exit_signal, .. } = s;
+            let Sched {
+                flags,
+                nice,
+                priority,
+                rt_priority,
+                policy,
+                processor,
+                tty_nr,
+                tpgid,
+                exit_signal,
+                ..
+            } = s;
             let how = format!("flags {flags:x} nice {nice} priority {priority} rt_priority {rt_priority}");
             let place = format!("policy {policy} processor {processor} tty_nr {tty_nr} tpgid {tpgid}");
             writeln!(out, "sched{times} {how} {place} exit_signal {exit_signal}")

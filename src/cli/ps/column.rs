@@ -1,8 +1,8 @@
 //! What can be shown of a task, and how it is called.
 
 use super::names::Names;
-use super::{clock, own};
 use super::row::Row;
+use super::{clock, own};
 use crate::cli::printable::push_printable;
 use std::cmp::Ordering;
 use std::fmt::Write;
@@ -127,7 +127,13 @@ const COLUMNS: &[(Column, &str, &[&str], &str, &str)] = &[
     (Comm, "comm", &["ucmd"], "NAME", "name of the task"),
     (Args, "args", &["cmd", "command"], "COMMAND", "command line; [name] without one"),
     (Start, "start", &[], "STARTED", "when it was started: the time of the last day, or the day"),
-    (StartTime, "start_time", &[], "START", "when it was started: hour and minute of today, or the day, or the year"),
+    (
+        StartTime,
+        "start_time",
+        &[],
+        "START",
+        "when it was started: hour and minute of today, or the day, or the year",
+    ),
     (Lstart, "lstart", &[], "STARTED", "when it was started, in full"),
     (StartNs, "start_ns", &[], "START_NS", "when it was started, in nanoseconds since boot"),
     (Etime, "etime", &[], "ELAPSED", "time since its start, [[DD-]HH:]MM:SS"),
@@ -140,7 +146,13 @@ const COLUMNS: &[(Column, &str, &[&str], &str, &str)] = &[
     (Psr, "psr", &[], "PSR", "processor that it ran on last"),
     (Tty, "tty", &["tt", "tname"], "TT", "controlling terminal, ? without one"),
     (Tpgid, "tpgid", &[], "TPGID", "process group in the foreground of its terminal"),
-    (Flag, "f", &["flag", "flags"], "F", "1: forked and ran no other program, 4: used rights of the superuser"),
+    (
+        Flag,
+        "f",
+        &["flag", "flags"],
+        "F",
+        "1: forked and ran no other program, 4: used rights of the superuser",
+    ),
     (Nvcsw, "nvcsw", &[], "NVCSW", "voluntary context switches of the very thread"),
     (Nivcsw, "nivcsw", &[], "NIVCSW", "involuntary context switches of the very thread"),
     (Blkio, "blkio", &[], "BLKIO", "clock ticks waited for block I/O; 0 unless delay accounting is on"),
@@ -222,8 +234,27 @@ impl Column {
     pub fn is_text(self) -> bool {
         matches!(
             self,
-            State | User | Ruser | Group | Comm | Args | Start | StartTime | Lstart | Cls | Tty | Cgroup | Nspid
-                | Exe | Cwd | Root | Wchan | Label | Supgid | Supgrp | Environ
+            State
+                | User
+                | Ruser
+                | Group
+                | Comm
+                | Args
+                | Start
+                | StartTime
+                | Lstart
+                | Cls
+                | Tty
+                | Cgroup
+                | Nspid
+                | Exe
+                | Cwd
+                | Root
+                | Wchan
+                | Label
+                | Supgid
+                | Supgrp
+                | Environ
         )
     }
 

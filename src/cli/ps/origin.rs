@@ -108,7 +108,9 @@ impl Origin {
             ([], top, false) if knows_subtree => top.iter().map(one(DumpStrategy::Subtree)).collect(),
             ([], _, false) => vec![Request::all(groups)],
             ([], _, true) => vec![Request::all_threads(groups)],
-            (pids, _, false) if knows_set => pids.chunks(SET_MAX).map(|some| Request::set(some, groups)).collect(),
+            (pids, _, false) if knows_set => {
+                pids.chunks(SET_MAX).map(|some| Request::set(some, groups)).collect()
+            }
             (pids, _, false) => pids.iter().map(one(DumpStrategy::One)).collect(),
             (pids, _, true) => pids.iter().map(one(DumpStrategy::Thread)).collect(),
         };

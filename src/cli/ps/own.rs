@@ -13,8 +13,8 @@ use task_diag::protocol::{Groups, Io, NAMESPACE_KINDS, Rollup};
 /// The groups that such a column takes.
 pub fn groups(column: Column) -> Groups {
     match column {
-        Start | StartTime | Lstart | StartNs | Etime | Etimes | Ni | Pri | Priority | Rtprio | Cls | Psr | Tty
-        | Tpgid | Flag | Nvcsw | Nivcsw | Blkio => Groups::SCHED,
+        Start | StartTime | Lstart | StartNs | Etime | Etimes | Ni | Pri | Priority | Rtprio | Cls | Psr
+        | Tty | Tpgid | Flag | Nvcsw | Nivcsw | Blkio => Groups::SCHED,
         Rbytes | Wbytes | Rchars | Wchars | Rops | Wops | Wcbytes => Groups::IO,
         Cgroup => Groups::CGROUP,
         Cgroupns | Ipcns | Mntns | Netns | Pidns | Timens | Userns | Utsns | Nspid => Groups::NS,
@@ -117,7 +117,8 @@ fn push(column: Column, text: &mut String, row: &Row, names: &mut Names) -> Opti
         Environ => {
             let variables = rest?.environ()?;
             let end = variables.iter().rposition(|byte| *byte != 0)? + 1;
-            let line: Vec<u8> = variables[..end].iter().map(|byte| if *byte == 0 { b' ' } else { *byte }).collect();
+            let line: Vec<u8> =
+                variables[..end].iter().map(|byte| if *byte == 0 { b' ' } else { *byte }).collect();
             push_printable(text, &line);
         }
         _ => return None,
@@ -148,7 +149,9 @@ pub fn array(column: Column, row: &Row, names: &mut Names) -> Value {
         Environ => rest.environ().map(|variables| Arguments::of(variables).map(text).collect()),
         Nspid => rest.namespaces().map(|namespaces| Value::from(namespaces.pids)),
         Supgid => rest.membership().map(|membership| membership.gids().map(Value::from).collect()),
-        Supgrp => rest.membership().map(|membership| membership.gids().map(|gid| Value::from(names.group(gid))).collect()),
+        Supgrp => rest
+            .membership()
+            .map(|membership| membership.gids().map(|gid| Value::from(names.group(gid))).collect()),
         _ => None,
     };
     list.unwrap_or_default()
