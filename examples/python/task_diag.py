@@ -646,9 +646,7 @@ def _undeleted(path):
 
 
 def _exe(task, ad_value):
-    if task.files is None or task.base.state == 'Z':
-        return ad_value
-    return _undeleted(task.files.exe or '')
+    return ad_value if task.files is None else _undeleted(task.files.exe or '')
 
 
 def _cwd(task, ad_value):
@@ -674,7 +672,7 @@ def _open_files(fds):
 
 def _environ(task, ad_value):
     if task.environ is None:
-        return ad_value if task.statm else {}  # without memory there is none
+        return ad_value
     variables = {}
     for entry in _text(task.environ).split('\0')[:-1]:
         if not entry:
@@ -722,7 +720,7 @@ ATTRS = {
     'open_files': (FD, _of('fds', _open_files)),
     'exe': (FILES, _exe),
     'cwd': (FILES, _cwd),
-    'environ': (ENVIRON | STATM, _environ),
+    'environ': (ENVIRON, _environ),
 }
 
 # What every service has, and gives at once.
