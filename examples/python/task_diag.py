@@ -435,8 +435,9 @@ class TaskDiag:
     def __exit__(self, *_):
         self.close()
 
-    def process_iter(self, attrs=None, ad_value=None):
-        """Yields a `Process` for each process, as psutil.process_iter does; `attrs` are keys of `ATTRS`, or None for `USUAL`.
+    def process_iter(self, attrs=None, ad_value=None, pids=None):
+        """Yields a `Process` for each process, as psutil.process_iter does; `attrs` are keys of `ATTRS`, or None for `USUAL`;
+        with `pids` of these processes only.
 
         `ad_value` stands for what a zombie has not, what the caller may not know, and what could not be read in time.
         """
@@ -451,7 +452,7 @@ class TaskDiag:
             groups |= MISSING
         wanted = [(name, ATTRS[name][1]) for name in names]
         cut_short = 'name' in names and not groups & CMDLINE
-        for task in decode(self._ask(ALL, 0, groups)):
+        for task in decode(self._ask(ALL, 0, groups)) if pids is None else self.some(pids, groups):
             if task.cred is None and groups & CRED or task.stat is None and groups & STAT:
                 continue  # It ended when it had been sent in part.
             if cut_short and len(task.base.comm) >= 15:

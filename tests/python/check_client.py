@@ -43,7 +43,7 @@ def psutil(path, ticks, *pids):
     attrs = list(task_diag.ATTRS)
 
     def infos(pid):
-        ours = {process.pid: process.info for process in service.process_iter(attrs, ad_value='none')}[pid]
+        ours = {process.pid: process.info for process in service.process_iter(attrs, 'none', [pid])}[pid]
         theirs = {}
         for attr in attrs:
             try:
@@ -186,14 +186,13 @@ def own_groups(service, pid):
     if task.rollup is None:
         put('rollup', [], rollup)
     else:
-        names = {name.lower().replace('_', '').replace('pmdmapped', 'pmdmapped'): int(value.split()[0]) * 1024
-                 for name, value in lines('smaps_rollup').items() if value.endswith('kB')}
-        found = task.rollup._asdict()
-        # /proc writes whole KiB.
-        put('rollup', {name: found[field] >> 10 << 10 for field in found for name in [field.replace('_', '')]
-                       if name in names}, {name: names[name] for name in names if name in
-                                           [field.replace('_', '') for field in found]})
-        assert len(theirs['rollup']) >= 18, names
+        # Of the same names but for underscores; /proc writes whole KiB.
+        kib = {name.lower().replace('_', ''): int(value.split()[0])
+               for name, value in lines('smaps_rollup').items() if value.endswith('kB')}
+        found = {field.replace('_', ''): value >> 10 for field, value in task.rollup._asdict().items()}
+        both = kib.keys() & found.keys()
+        assert len(both) >= 18, (kib, found)
+        put('rollup', [found[name] for name in both], [kib[name] for name in both])
     put('environ', task.environ or b'', text('environ'))
     misc, none = task.misc, 0xffffffff
     put('misc', [misc.oom_score, misc.oom_score_adj], [int(text(name)) for name in ('oom_score', 'oom_score_adj')])
@@ -223,8 +222,9 @@ def ways(path, parent):
     # More ids than one request holds.
     many = service.some(range(1, 40_000))
     assert [task.pid for task in many] == sorted({task.pid for task in many}) and {1, parent} <= {task.pid for task in many}
-    tree = [task.pid for task in service.subtree(parent)]
-    assert tree == sorted(tree) and {parent, os.getpid(), *children} <= set(tree), tree
+    tree = {task.pid: task.base.ppid for task in service.subtree(parent)}
+    assert list(tree) == sorted(tree) and {parent, os.getpid()} <= tree.keys(), tree
+    assert [pid for pid, ppid in tree.items() if ppid not in tree] == [parent], tree
     assert [task.pid for task in service.subtree(os.getpid())] == [os.getpid()]
     pids = [task.pid for task in service.all()]
     assert pids == sorted(pids) and {parent, os.getpid()} <= set(pids)
