@@ -278,7 +278,7 @@ _TASKSTATS = _layout(
 
 
 def _taskstats(data, at, end):
-    """A dict of the fields that this kernel has, delays in ns; of version 15, which put fields in between, no more than that."""
+    """A dict of the fields that this kernel has, delays in ns; of version 15, which has others in between, the version."""
     version, = struct.unpack_from('=H', data, at)
     if version == 15:
         return {'version': version}

@@ -88,7 +88,7 @@ pub fn synthetic() -> Vec<u8> {
 
 /// The groups that the kernel patch does not have, but for those that come in two pieces.
 fn own(put: &mut impl FnMut(u16, &[u8])) {
-    put(attribute_id::TASKSTATS, &[15, 0, 1, 2, 3]);
+    put(attribute_id::TASKSTATS, &[&14_u16.to_ne_bytes()[..], &[7; 99]].concat());
     let sched = Sched {
         start_time: u64::MAX,
         nice: -20,
