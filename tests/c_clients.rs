@@ -157,6 +157,56 @@ fn sanitizers_see_a_byte_too_many() {
     }
 }
 
+/// Tasks that are listed in a request made by the header, and how it refuses what does not fit.
+#[test]
+fn listed_tasks_are_asked_for() {
+    if !tools::are_there(&["gcc"]) || !needs::root_and_fuse() {
+        return;
+    }
+    let place = TempDir::new().unwrap();
+    let source = place.path().join("set.c");
+    std::fs::write(
+        &source,
+        "#include \"task_diag.h\"\n#include <stdio.h>\n#include <stdlib.h>\n\
+         int main(int argc, char **argv)\n{\n\
+         \tstatic char buffer[TASK_DIAG_BUFFER];\n\
+         \tuint32_t pids[3] = { (uint32_t)atoi(argv[2]), 2147483647, (uint32_t)getpid() };\n\
+         \tunsigned char request[44 + sizeof(pids)];\n\
+         \tsize_t len = task_diag_set_request(request, sizeof(request), TASK_DIAG_SHOW_FILES, pids, 3);\n\
+         \tint fd = task_diag_open(argv[1]);\n\
+         \tssize_t n;\n\
+         \tif (argc != 3 || task_diag_set_request(request, sizeof(request) - 1, 0, pids, 3) != 0 ||\n\
+         \t    task_diag_set_request(request, (size_t)-1, 0, pids, TASK_DIAG_SET_MAX + 1) != 0)\n\
+         \t\treturn 2;\n\
+         \tif (len != sizeof(request) || fd < 0 || task_diag_ask_bytes(fd, request, len) < 0)\n\
+         \t\treturn 3;\n\
+         \twhile ((n = read(fd, buffer, sizeof(buffer))) > 0) {\n\
+         \t\tstruct task_diag_bytes rest = task_diag_bytes_of(buffer, (size_t)n);\n\
+         \t\tstruct task_diag_message message;\n\
+         \t\tstruct task_diag_attribute attribute;\n\
+         \t\tstruct task_diag_places places;\n\
+         \t\twhile (task_diag_next_message(&rest, &message) > 0)\n\
+         \t\t\twhile (task_diag_next_attribute(&message.attributes, &attribute) > 0)\n\
+         \t\t\t\tif (attribute.id == TASK_DIAG_FILES && task_diag_get_files(attribute.payload, &places) > 0)\n\
+         \t\t\t\t\tprintf(\"%u %s\\n\", message.pid, places.exe);\n\
+         \t}\n\
+         \treturn n < 0 ? 4 : 0;\n}\n",
+    )
+    .unwrap();
+    let program = place.path().join("set");
+    let flags =
+        ["-std=c99", "-Wall", "-Wextra", "-Werror", "-fsanitize=address,undefined", "-Iinclude", "-o"];
+    tools::succeeds(tools::command("gcc").args(flags).args([&program, &source]));
+    let daemon = Daemon::start(&common::sources::PROCFS);
+    let own = std::process::id();
+    let mut command = tools::command(program.to_str().unwrap());
+    let (out, _) = tools::succeeds(command.arg(daemon.path()).arg(own.to_string()));
+    let exe = std::env::current_exe().unwrap();
+    let lines: Vec<&str> = out.lines().collect();
+    assert!(lines.len() == 2 && lines[0] == format!("{own} {}", exe.display()), "{out}");
+    assert!(lines[1].ends_with(program.to_str().unwrap()), "{out}");
+}
+
 #[test]
 fn header_is_also_valid_cpp() {
     if !tools::are_there(&["clang"]) {

@@ -5,9 +5,10 @@ mod common;
 use common::daemon::Daemon;
 use common::needs;
 use common::sources::{PROCFS, sources};
-use common::zoo::memory;
+use common::zoo::{lives, memory};
+use std::fs::File;
 use task_diag::client::{Absent, Client, OwnedTask, probe};
-use task_diag::protocol::{Groups, Request};
+use task_diag::protocol::{Cgroup, Descriptor, DescriptorKind, DumpStrategy, Groups, Request};
 
 const LIGHT: Groups = Groups::BASE.union(Groups::CRED).union(Groups::CMDLINE);
 
@@ -125,4 +126,78 @@ fn a_discarded_dump_makes_way_for_the_next() {
     dump.next_task().unwrap().unwrap();
     dump.discard().unwrap();
     sees_itself(&mut client);
+}
+
+#[test]
+fn groups_of_strings_and_lists_are_joined_too() {
+    if !needs::root_and_fuse() {
+        return;
+    }
+    let open: Vec<File> = (0..300).map(|_| File::open("/dev/null").unwrap()).collect();
+    let groups = Groups::BASE | Groups::OWN.difference(Groups::TASKSTATS);
+    let environ = std::fs::read("/proc/self/environ").unwrap();
+    for source in sources() {
+        let daemon = Daemon::start(source);
+        let mut client = Client::open(daemon.path()).unwrap();
+        for buffer in [512, 4096, 160 * 1024] {
+            client.set_buffer_len(buffer);
+            let mut dump = client.dump(Request::one(own(), groups)).unwrap();
+            let task = dump.next_task().unwrap().unwrap();
+            assert_eq!(task.messages().count() > 1, buffer < 160 * 1024);
+            let descriptors: Vec<Descriptor> = task.descriptors().unwrap().map(Result::unwrap).collect();
+            let nulls = descriptors.iter().filter(|d| d.name == b"/dev/null").count();
+            assert!(nulls >= open.len() && descriptors.is_sorted_by_key(|d| d.fd), "{nulls}");
+            assert!(descriptors.iter().any(|d| d.kind() == DescriptorKind::CharacterDevice));
+            assert_eq!(task.environ(), Some(&environ[..]));
+            let exe = std::env::current_exe().unwrap();
+            assert_eq!(task.files().unwrap().exe, Some(exe.as_os_str().as_encoded_bytes()));
+            let lines: Vec<String> = task.cgroups().unwrap().map(|line| as_in_proc(&line.unwrap())).collect();
+            assert_eq!(lines.join(""), std::fs::read_to_string("/proc/self/cgroup").unwrap());
+            assert!(task.sched().unwrap().start_time > 0 && task.io().unwrap().syscr > 0);
+            assert!(task.fd_count().unwrap().open >= 300 && task.rollup().unwrap().pss > 0);
+            assert_eq!(task.namespaces().unwrap().pids, [own()]);
+            assert!(task.misc().is_some() && task.membership().is_some() && task.taskstats().is_none());
+
+            let owned = task.to_owned().unwrap();
+            assert!(owned.descriptors().unwrap().map(Result::unwrap).eq(descriptors));
+            assert_eq!((owned.environ(), owned.files()), (task.environ(), task.files()));
+            assert!(owned.cgroups().unwrap().map(|line| as_in_proc(&line.unwrap())).eq(lines));
+            assert_eq!((owned.sched.as_ref(), owned.rollup.as_ref()), (task.sched(), task.rollup()));
+            assert_eq!((owned.misc(), owned.membership()), (task.misc().copied(), task.membership()));
+            assert_eq!(owned.namespaces().as_ref(), task.namespaces());
+            assert!(dump.next_task().unwrap().is_none());
+        }
+    }
+}
+
+fn as_in_proc(line: &Cgroup) -> String {
+    let [controllers, path] = [line.controllers, line.path].map(|part| str::from_utf8(part).unwrap());
+    format!("{}:{controllers}:{path}\n", line.hierarchy)
+}
+
+#[test]
+fn listed_tasks_and_those_below_one_are_asked_for_at_once() {
+    if !needs::root_and_fuse() {
+        return;
+    }
+    let group = lives::group_leader();
+    for source in sources() {
+        let daemon = Daemon::start(source);
+        let server = probe(daemon.path()).unwrap();
+        assert!(
+            server.knows(DumpStrategy::Set)
+                && server.knows(DumpStrategy::Subtree)
+                && server.offers(Groups::OWN - Groups::TASKSTATS)
+        );
+        let mut client = Client::open(daemon.path()).unwrap();
+        let mut pids =
+            |request| client.tasks(request).unwrap().iter().map(|task| task.pid).collect::<Vec<_>>();
+        let listed = [group.pid, own(), u32::MAX, own(), group.child.pid()];
+        assert_eq!(pids(Request::set(listed, LIGHT)), [group.pid, own(), group.child.pid()]);
+        assert_eq!(pids(Request::set([], LIGHT)), []);
+        let mut below = [group.pid, group.child.pid()];
+        below.sort();
+        assert_eq!(pids(Request::subtree(group.child.pid(), LIGHT)), below);
+        assert!(client.tasks(Request::subtree(u32::MAX >> 1, LIGHT)).unwrap_err().is_no_such_task());
+    }
 }

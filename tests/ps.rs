@@ -194,6 +194,202 @@ fn every_process_is_as_ps_shows_it() {
     }
 }
 
+/// A program that does not outlive this.
+struct Killed(std::process::Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Columns of the groups from 32 on that the `ps` of the machine has too.
+const BESIDE_PS: &[&str] = &[
+    "start_time",
+    "start",
+    "lstart",
+    "etime",
+    "etimes",
+    "ni",
+    "pri",
+    "priority",
+    "rtprio",
+    "cls",
+    "policy",
+    "psr",
+    "tty",
+    "tpgid",
+    "f",
+    "rbytes",
+    "wbytes",
+    "rchars",
+    "wchars",
+    "rops",
+    "wops",
+    "wcbytes",
+    "exe",
+    "pss",
+    "uss",
+    "oom",
+    "oomadj",
+    "luid",
+    "wchan",
+    "label",
+    "supgid",
+    "supgrp",
+    "cgroupns",
+    "ipcns",
+    "mntns",
+    "netns",
+    "pidns",
+    "timens",
+    "userns",
+    "utsns",
+];
+
+fn number(text: &str) -> u64 {
+    text.parse().unwrap()
+}
+
+/// What stands in one column, by process.
+fn column(command: &mut Command) -> BTreeMap<u32, String> {
+    let (out, _) = tools::succeeds(command);
+    let line = |line: &str| {
+        let (pid, value) = line.trim().split_once(' ').unwrap_or((line.trim(), ""));
+        Some((pid.parse().ok()?, value.trim().to_string()))
+    };
+    out.lines().filter_map(line).collect()
+}
+
+#[test]
+fn columns_are_those_of_ps() {
+    if !needs::root_and_fuse() || !tools::are_there(&["ps"]) {
+        return;
+    }
+    // One of them on a terminal, with a nice value.
+    let size = nix::pty::Winsize { ws_row: 10, ws_col: 60, ws_xpixel: 0, ws_ypixel: 0 };
+    let terminal = openpty(Some(&size), None).unwrap();
+    let mut shell = tools::command("setsid");
+    shell.args(["--ctty", "nice", "-n", "3", "sleep", "1000"]).stdin(Stdio::from(terminal.slave));
+    let on_terminal = Killed(shell.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    let zoo = zoo::all();
+    let mut pids: Vec<String> = zoo.iter().map(|animal| animal.pid.to_string()).collect();
+    pids.extend(["2".to_string(), on_terminal.0.id().to_string()]);
+    wait::until("it sleeps on its terminal", || {
+        let comm = proc::read(&format!("{}/comm", on_terminal.0.id()));
+        comm.is_some_and(|comm| comm == b"sleep\n") && proc::state(on_terminal.0.id()) == Some(b'S')
+    });
+    let pids = pids.join(",");
+    let mut differences = Vec::new();
+    for source in sources() {
+        let daemon = Daemon::start(source);
+        let way = ["--path".to_string(), daemon.path().display().to_string()];
+        for name in BESIDE_PS {
+            let mut found = String::new();
+            for _ in 0..20 {
+                let format = format!("pid=,{name}=");
+                let theirs = column(tools::command("ps").args(["-ww", "-o", &format, "-p", &pids]));
+                let ours = column(&mut ps(&way, &["-o", &format!("pid,{name}"), "-p", &pids]));
+                assert!(theirs.len() == ours.len() && ours.len() > zoo.len(), "{name}: {ours:?}");
+                let same = |(pid, theirs): &(&u32, &String)| {
+                    let ours = &ours[*pid];
+                    ours == *theirs
+                        || match *name {
+                            // Where there is no memory, ps says that there is none of it. A share of it depends on who
+                            // else has it: `ps` for one, and this program.
+                            "pss" | "uss" if ours == "-" => *theirs == "0",
+                            "pss" => number(ours).abs_diff(number(theirs)) <= 16,
+                            // It leaves out what names begin with.
+                            "wchan" => ours.trim_start_matches(['_', '.']) == *theirs,
+                            _ => false,
+                        }
+                };
+                let differ = theirs.iter().filter(|both| !same(both));
+                found =
+                    differ.map(|(pid, theirs)| format!(" {pid}: {:?} not {theirs:?}", ours[pid])).collect();
+                if found.is_empty() {
+                    break;
+                }
+            }
+            if !found.is_empty() {
+                differences.push(format!("{} {name}:{found}", source.name));
+            }
+        }
+        let shown = column(&mut ps(&way, &["-o", "pid,tty", "-p", &pids]));
+        assert!(shown[&on_terminal.0.id()].starts_with("pts/"), "{shown:?}");
+    }
+    assert!(differences.is_empty(), "{differences:#?}");
+}
+
+/// The columns that `ps` does not have, or not in this form.
+#[test]
+fn columns_of_no_other_ps_are_those_of_proc() {
+    let own = std::process::id().to_string();
+    let names = "pid,cgroup,cwd,root,exe,fds,nofile,environ,nspid,nnp,seccomp,nvcsw,start_ns,swap_pss,tty";
+    let (out, _) = tools::succeeds(&mut ps(&direct(), &["--json", "-p", &own, "-o", names]));
+    let all: Vec<Value> = serde_json::from_str(&out).unwrap();
+    let shown = &all[0];
+    let link = |name: &str| std::fs::read_link(format!("/proc/self/{name}")).unwrap().display().to_string();
+    for name in ["cwd", "root", "exe"] {
+        assert_eq!(shown[name], link(name), "{name}");
+    }
+    let text = |name: &str| std::fs::read_to_string(format!("/proc/self/{name}")).unwrap();
+    assert_eq!(shown["cgroup"], text("cgroup").lines().collect::<Value>());
+    let environ = std::fs::read("/proc/self/environ").unwrap();
+    let variables = environ.strip_suffix(b"\0").unwrap().split(|byte| *byte == 0);
+    assert_eq!(shown["environ"], variables.map(String::from_utf8_lossy).collect::<Value>());
+    assert_eq!(shown["nspid"], serde_json::json!([std::process::id()]));
+    let status = text("status");
+    let of_status = |key: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+        line.trim().parse::<u64>().unwrap()
+    };
+    assert_eq!([&shown["nnp"], &shown["seccomp"]], [of_status("NoNewPrivs:"), of_status("Seccomp:")]);
+    let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
+    assert_eq!(shown["nofile"], limit.0);
+    assert!(shown["fds"].as_u64() >= Some(3) && shown["nvcsw"].as_u64() >= Some(1), "{shown}");
+    let ticks = proc::Stat::of(&own).unwrap().field(22);
+    assert_eq!(shown["start_ns"].as_u64().unwrap() / 10_000_000, ticks);
+    // What was not asked for is not there, and what costs much is asked for by name only.
+    let (out, _) = tools::succeeds(&mut ps(&direct(), &["--json", "-p", &own]));
+    let all: Vec<Value> = serde_json::from_str(&out).unwrap();
+    let names: Vec<&String> = all[0].as_object().unwrap().keys().collect();
+    assert!(
+        all[0]["etimes"].is_u64() && all[0].get("environ").is_none() && all[0].get("pss").is_none(),
+        "{names:?}"
+    );
+}
+
+#[test]
+fn sets_and_subtrees_are_chosen() {
+    let group = zoo::lives::group_leader();
+    let parent = group.child.pid();
+    let shown = |way: &[String], arguments: &[&str]| {
+        let (out, _) = tools::succeeds(&mut ps(way, arguments));
+        out.lines().skip(1).map(|line| line.trim().to_string()).collect::<Vec<_>>()
+    };
+    let mut ways = vec![direct()];
+    let daemon = needs::root_and_fuse().then(|| Daemon::start(&common::sources::PROCFS));
+    ways.extend(daemon.iter().map(|daemon| vec!["--path".to_string(), daemon.path().display().to_string()]));
+    let [top, child, own] = [parent, group.pid, std::process::id()].map(|pid| pid.to_string());
+    for way in &ways {
+        // As they are listed, and each once, even those that would come one after the other.
+        let pids = format!("{child},{top},2147483647,{child}");
+        assert_eq!(shown(way, &["-p", &pids, "-o", "pid"]), [&child[..], &top]);
+        let mut below = [parent, group.pid];
+        below.sort();
+        assert_eq!(shown(way, &["--subtree", &top, "-o", "pid"]), below.map(|pid| pid.to_string()));
+        assert_eq!(shown(way, &["--subtree", &format!("{child},{top}"), "-o", "pid"]).len(), 2);
+        let tree = shown(way, &["--tree", "--subtree", &top, "-o", "pid"]);
+        assert_eq!(tree, [top.clone(), format!("\\_ {child}")]);
+        let all = shown(way, &["--subtree", &own, "-o", "pid"]);
+        assert!([&own, &top, &child].iter().all(|pid| all.contains(pid)), "{all:?}");
+        let outcome = ps(way, &["--subtree", "2147483647", "-o", "pid"]).output().unwrap();
+        assert_eq!(outcome.status.code(), Some(1));
+    }
+}
+
 fn direct() -> Vec<String> {
     ["--direct", "--source", "procfs"].map(str::to_string).to_vec()
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Decodes answers of task_diag: files that hold the bytes of reads, or standard input. A line for each message, attribute
- * and mapping; bytes that are not plain are written as \xNN.
+ * and record of a list; bytes that are not plain are written as \xNN. GROUPS and FILES, which are joined first if they came
+ * in pieces, stand at the end of their task.
  *
  *	task_diag_decode [FILE...]
  *
@@ -21,7 +22,9 @@ static void give_up(const char *what)
 	malformed = 1;
 }
 
-static void escaped(const char *label, const void *data, size_t len)
+static void *must(void *memory);
+
+static void plain(const char *label, const void *data, size_t len)
 {
 	const unsigned char *bytes = (const unsigned char *)data;
 	size_t at;
@@ -33,7 +36,17 @@ static void escaped(const char *label, const void *data, size_t len)
 		else
 			printf("\\x%02x", (unsigned int)bytes[at]);
 	}
+}
+
+static void escaped(const char *label, const void *data, size_t len)
+{
+	plain(label, data, len);
 	putchar('\n');
+}
+
+static void string(const char *label, const char *text)
+{
+	plain(label, text, strlen(text));
 }
 
 static void numbers(const char *label, const uint64_t *values, size_t count)
@@ -120,6 +133,134 @@ static void show_mappings(struct task_diag_bytes list)
 		give_up("mapping");
 }
 
+static void show_sched(const struct task_diag_sched *s)
+{
+	const uint64_t values[] = { s->start_time, s->voluntary_switches,  s->involuntary_switches,
+				    s->guest_time, s->children_guest_time, s->blkio_delay };
+
+	numbers("sched", values, sizeof(values) / sizeof(*values));
+	printf(" flags %" PRIx32 " nice %" PRId32 " priority %" PRId32 " rt_priority %" PRIu32, s->flags, s->nice, s->priority,
+	       s->rt_priority);
+	printf(" policy %" PRIu32 " processor %" PRId32 " tty_nr %" PRId32 " tpgid %" PRId32 " exit_signal %" PRId32 "\n",
+	       s->policy, s->processor, s->tty_nr, s->tpgid, s->exit_signal);
+}
+
+static void show_io(const struct task_diag_io *i)
+{
+	const uint64_t values[] = { i->rchar,	   i->wchar,	   i->syscr,		     i->syscw,
+				    i->read_bytes, i->write_bytes, i->cancelled_write_bytes };
+
+	numbers("io", values, sizeof(values) / sizeof(*values));
+	putchar('\n');
+}
+
+static void show_rollup(const struct task_diag_rollup *r)
+{
+	const uint64_t values[] = {
+		r->rss, r->pss, r->pss_dirty, r->pss_anon, r->pss_file, r->pss_shmem, r->shared_clean, r->shared_dirty,
+		r->private_clean, r->private_dirty, r->referenced, r->anonymous, r->ksm, r->lazy_free, r->anon_huge_pages,
+		r->locked, r->shmem_pmd_mapped, r->file_pmd_mapped, r->shared_hugetlb, r->private_hugetlb, r->swap, r->swap_pss,
+	};
+
+	numbers("rollup", values, sizeof(values) / sizeof(*values));
+	putchar('\n');
+}
+
+static void list(const char *label, struct task_diag_numbers list, size_t count)
+{
+	size_t at;
+
+	printf(" %s", label);
+	for (at = 0; at < count; at++)
+		printf(" %" PRIu32, task_diag_number(list, at));
+}
+
+static void show_cgroups(struct task_diag_bytes records)
+{
+	struct task_diag_membership membership;
+	int more;
+
+	while ((more = task_diag_next_cgroup(&records, &membership)) > 0) {
+		printf("cgroup %u", (unsigned int)membership.hierarchy);
+		string("controllers", membership.controllers);
+		string("path", membership.path);
+		putchar('\n');
+	}
+	if (more < 0)
+		give_up("cgroup");
+}
+
+static void show_fds(struct task_diag_bytes records)
+{
+	struct task_diag_fd fd;
+	const char *name;
+	int more;
+
+	while ((more = task_diag_next_fd(&records, &fd, &name)) > 0) {
+		printf("fd %" PRIu32 " pos %" PRIu64 " flags %" PRIo32 " type %u device %" PRIu32 ":%" PRIu32, fd.fd, fd.pos,
+		       fd.flags, (unsigned int)fd.type, fd.major, fd.minor);
+		printf(" inode %" PRIu64, fd.inode);
+		string("name", name);
+		putchar('\n');
+	}
+	if (more < 0)
+		give_up("fd");
+}
+
+/* What came of an attribute that is understood only as a whole. */
+struct pieces {
+	unsigned char *data;
+	size_t len;
+	int came;
+};
+
+static struct pieces groups, files;
+
+static void add_piece(struct pieces *pieces, struct task_diag_bytes piece)
+{
+	pieces->came = 1;
+	if (piece.len == 0)
+		return;
+	pieces->data = (unsigned char *)must(realloc(pieces->data, pieces->len + piece.len));
+	memcpy(pieces->data + pieces->len, piece.data, piece.len);
+	pieces->len += piece.len;
+}
+
+static void forget(struct pieces *pieces)
+{
+	free(pieces->data);
+	memset(pieces, 0, sizeof(*pieces));
+}
+
+static void show_joined(void)
+{
+	struct task_diag_groups g;
+	struct task_diag_numbers gids;
+	struct task_diag_places p;
+
+	if (groups.came && task_diag_get_groups(task_diag_bytes_of(groups.data, groups.len), &g, &gids) > 0) {
+		printf("groups");
+		show_set("ambient", g.cap_ambient);
+		printf(" securebits %" PRIx32 " no_new_privs %u seccomp %u", g.securebits, (unsigned int)g.no_new_privs,
+		       (unsigned int)g.seccomp);
+		list("gids", gids, gids.count);
+		putchar('\n');
+	} else if (groups.came) {
+		give_up("groups");
+	}
+	if (files.came && task_diag_get_files(task_diag_bytes_of(files.data, files.len), &p) > 0) {
+		printf("files");
+		string("exe", p.exe);
+		string("cwd", p.cwd);
+		string("root", p.root);
+		putchar('\n');
+	} else if (files.came) {
+		give_up("files");
+	}
+	forget(&groups);
+	forget(&files);
+}
+
 /* 1, or -1 if malformed. */
 static int show_attribute(const struct task_diag_attribute *attribute)
 {
@@ -127,6 +268,13 @@ static int show_attribute(const struct task_diag_attribute *attribute)
 	struct task_diag_creds creds;
 	struct task_diag_stat stat;
 	struct task_diag_statm statm;
+	struct task_diag_sched sched;
+	struct task_diag_io io;
+	struct task_diag_fd_count count;
+	struct task_diag_rollup rollup;
+	struct task_diag_misc misc;
+	struct task_diag_numbers inodes, pids;
+	const char *wchan, *label;
 	uint64_t missing;
 	int got;
 
@@ -153,6 +301,58 @@ static int show_attribute(const struct task_diag_attribute *attribute)
 		if ((got = task_diag_get_statm(attribute, &statm)) > 0)
 			show_statm(&statm);
 		return got;
+	case TASK_DIAG_TASKSTATS:
+		printf("taskstats");
+		break;
+	case TASK_DIAG_GROUPS:
+		add_piece(&groups, attribute->payload);
+		return 1;
+	case TASK_DIAG_SCHED:
+		if ((got = task_diag_get_sched(attribute, &sched)) > 0)
+			show_sched(&sched);
+		return got;
+	case TASK_DIAG_IO:
+		if ((got = task_diag_get_io(attribute, &io)) > 0)
+			show_io(&io);
+		return got;
+	case TASK_DIAG_CGROUP:
+		show_cgroups(attribute->payload);
+		return 1;
+	case TASK_DIAG_NS:
+		if ((got = task_diag_get_ns(attribute, &inodes, &pids)) > 0) {
+			printf("ns");
+			list("inodes", inodes, TASK_DIAG_NS_KINDS);
+			list("pids", pids, pids.count);
+			putchar('\n');
+		}
+		return got;
+	case TASK_DIAG_FILES:
+		add_piece(&files, attribute->payload);
+		return 1;
+	case TASK_DIAG_FD_COUNT:
+		if ((got = task_diag_get_fd_count(attribute, &count)) > 0)
+			printf("fd_count %" PRIu32 " limits %" PRIu64 " %" PRIu64 "\n", count.open, count.soft_limit,
+			       count.hard_limit);
+		return got;
+	case TASK_DIAG_FD:
+		show_fds(attribute->payload);
+		return 1;
+	case TASK_DIAG_ROLLUP:
+		if ((got = task_diag_get_rollup(attribute, &rollup)) > 0)
+			show_rollup(&rollup);
+		return got;
+	case TASK_DIAG_ENVIRON:
+		printf("environ");
+		break;
+	case TASK_DIAG_MISC:
+		if ((got = task_diag_get_misc(attribute, &misc, &wchan, &label)) > 0) {
+			printf("misc oom_score %" PRId32 " oom_score_adj %" PRId32, misc.oom_score, misc.oom_score_adj);
+			printf(" loginuid %" PRIu32 " sessionid %" PRIu32, misc.loginuid, misc.sessionid);
+			string("wchan", wchan);
+			string("label", label);
+			putchar('\n');
+		}
+		return got;
 	case TASK_DIAG_MISSING:
 		if ((got = task_diag_get_missing(attribute, &missing)) > 0)
 			printf("missing %" PRIx64 "\n", missing);
@@ -177,6 +377,8 @@ static void show_message(const struct task_diag_message *message)
 			break;
 	if (more < 0)
 		give_up("attribute");
+	if (!task_diag_continues(message))
+		show_joined();
 }
 
 static void show_answer(const unsigned char *data, size_t len)
@@ -189,6 +391,7 @@ static void show_answer(const unsigned char *data, size_t len)
 		show_message(&message);
 	if (more < 0)
 		give_up("message");
+	show_joined(); /* of a task that does not end */
 }
 
 static void die(const char *what)

@@ -16,12 +16,14 @@
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 struct process {
 	uint32_t pid, ppid, euid;
 	char state;
 	uint64_t rss;	/* pages */
 	uint64_t ticks; /* in user and in kernel mode */
+	uint64_t start; /* ticks since boot; UINT64_MAX: not known */
 	char comm[17];
 	char *args; /* each ended by a NUL */
 	size_t args_len;
@@ -63,6 +65,7 @@ static struct process *append(struct list *list, uint32_t pid)
 	memset(process, 0, sizeof(*process));
 	process->pid = pid;
 	process->state = '?';
+	process->start = UINT64_MAX;
 	return process;
 }
 
@@ -85,6 +88,7 @@ static int add_message(struct process *process, const struct task_diag_message *
 	struct task_diag_creds creds;
 	struct task_diag_stat stat;
 	struct task_diag_statm statm;
+	struct task_diag_sched sched;
 	int more;
 
 	while ((more = task_diag_next_attribute(&rest, &attribute)) > 0) {
@@ -98,6 +102,8 @@ static int add_message(struct process *process, const struct task_diag_message *
 			process->ticks = stat.utime + stat.stime;
 		} else if (task_diag_get_statm(&attribute, &statm) > 0) {
 			process->rss = statm.total_rss;
+		} else if (task_diag_get_sched(&attribute, &sched) > 0) {
+			process->start = sched.start_time / (1000000000 / (uint64_t)sysconf(_SC_CLK_TCK));
 		} else if (attribute.id == TASK_DIAG_CMDLINE) {
 			append_args(process, attribute.payload.data, attribute.payload.len);
 		}
@@ -112,7 +118,7 @@ static int dump(struct list *list, int fd)
 	static size_t room = TASK_DIAG_BUFFER;
 	const struct task_diag_request request = task_diag_request_for(
 		TASK_DIAG_SHOW_BASE | TASK_DIAG_SHOW_CRED | TASK_DIAG_SHOW_STAT | TASK_DIAG_SHOW_STATM |
-			TASK_DIAG_SHOW_CMDLINE,
+			TASK_DIAG_SHOW_CMDLINE | TASK_DIAG_SHOW_SCHED,
 		TASK_DIAG_DUMP_ALL, 0);
 	int within = 0; /* whether the next message goes on with the last process */
 
@@ -215,8 +221,8 @@ static void add_proc_process(struct list *list, uint32_t pid)
 	if (behind && uid && statm && comm && args) {
 		struct process *process = append(list, pid);
 
-		sscanf(behind, ") %c %" SCNu32 " %*d %*d %*d %*d %*u %*u %*u %*u %*u %" SCNu64 " %" SCNu64, &process->state,
-		       &process->ppid, &utime, &stime);
+		sscanf(behind, ") %c %" SCNu32 " %*d %*d %*d %*d %*u %*u %*u %*u %*u %" SCNu64 " %" SCNu64
+		       " %*d %*d %*d %*d %*d %*d %" SCNu64, &process->state, &process->ppid, &utime, &stime, &process->start);
 		process->ticks = utime + stime;
 		sscanf(uid, "\nUid: %*u %" SCNu32, &process->euid);
 		sscanf(statm, "%*u %" SCNu64, &process->rss);
@@ -264,6 +270,26 @@ static const char *user(uint32_t uid)
 	return name;
 }
 
+/* Of a process that was started today the hour, else the day; "-" if the daemon does not say. */
+static const char *started(const struct process *process)
+{
+	static char text[16];
+	struct timespec now, since_boot;
+	struct tm today, day;
+	time_t then;
+
+	if (process->start == UINT64_MAX)
+		return "-";
+	clock_gettime(CLOCK_REALTIME, &now);
+	clock_gettime(CLOCK_BOOTTIME, &since_boot);
+	then = now.tv_sec - since_boot.tv_sec - (now.tv_nsec < since_boot.tv_nsec);
+	then += (time_t)(process->start / (uint64_t)sysconf(_SC_CLK_TCK));
+	localtime_r(&now.tv_sec, &today);
+	localtime_r(&then, &day);
+	strftime(text, sizeof(text), day.tm_yday == today.tm_yday && day.tm_year == today.tm_year ? "%H:%M" : "%b%d", &day);
+	return text;
+}
+
 /* The bytes, but for what could confuse a terminal. */
 static void plain(const char *text, size_t len)
 {
@@ -282,9 +308,9 @@ static void show(const struct process *process)
 	const uint64_t kib = (uint64_t)sysconf(_SC_PAGESIZE) / 1024, ticks = (uint64_t)sysconf(_SC_CLK_TCK);
 	size_t len = process->args_len;
 
-	printf("%7" PRIu32 " %7" PRIu32 " %-12s %c %9" PRIu64 " %6" PRIu64 ".%02" PRIu64 " ", process->pid, process->ppid,
+	printf("%7" PRIu32 " %7" PRIu32 " %-12s %c %9" PRIu64 " %6" PRIu64 ".%02" PRIu64 " %-5s ", process->pid, process->ppid,
 	       user(process->euid), process->state, process->rss * kib, process->ticks / ticks,
-	       process->ticks % ticks * 100 / ticks);
+	       process->ticks % ticks * 100 / ticks, started(process));
 	while (len > 0 && process->args[len - 1] == 0)
 		len--;
 	if (len > 0) {
@@ -312,7 +338,8 @@ int main(int argc, char **argv)
 				strerror(errno));
 			from_proc(&list);
 		}
-		printf("%7s %7s %-12s %c %9s %9s %s\n", "PID", "PPID", "USER", 'S', "RSS/KiB", "TIME/s", "COMMAND");
+		printf("%7s %7s %-12s %c %9s %9s %-5s %s\n", "PID", "PPID", "USER", 'S', "RSS/KiB", "TIME/s", "START",
+		       "COMMAND");
 		for (at = 0; at < list.count; at++)
 			show(&list.processes[at]);
 		clear(&list);

@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::PathBuf;
 use task_diag::client::{Client, DEFAULT_PATH, OwnedTask};
-use task_diag::protocol::{DumpStrategy, Groups, Request};
+use task_diag::protocol::{Groups, Request};
 use task_diag::source::Limits;
 
 #[derive(Debug, clap::Args)]
@@ -29,6 +29,42 @@ pub struct Options {
     /// Show the command line
     #[arg(long)]
     cmdline: bool,
+    /// Show supplementary groups, ambient capabilities, no_new_privs, seccomp
+    #[arg(long)]
+    groups: bool,
+    /// Show the time of start, scheduling, context switches and the terminal
+    #[arg(long)]
+    sched: bool,
+    /// Show what was read and written
+    #[arg(long)]
+    io: bool,
+    /// Show the control groups
+    #[arg(long)]
+    cgroup: bool,
+    /// Show the namespaces
+    #[arg(long)]
+    ns: bool,
+    /// Show the program, the working directory and the root
+    #[arg(long)]
+    files: bool,
+    /// Show the number of open descriptors and their limit
+    #[arg(long)]
+    fd_count: bool,
+    /// Show the open descriptors
+    #[arg(long)]
+    fd: bool,
+    /// Show the memory, summed up over all mappings
+    #[arg(long)]
+    rollup: bool,
+    /// Show the environment
+    #[arg(long)]
+    environ: bool,
+    /// Show OOM scores, login, where it sleeps, its label
+    #[arg(long)]
+    misc: bool,
+    /// Show the kernel's taskstats, in hexadecimal
+    #[arg(long)]
+    taskstats: bool,
     /// File to ask
     #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH, conflicts_with = "direct")]
     path: PathBuf,
@@ -51,6 +87,15 @@ pub struct OfTask {
     pub options: Options,
 }
 
+#[derive(Debug, clap::Args)]
+pub struct OfTasks {
+    /// Ids of tasks (any thread's)
+    #[arg(required = true, value_name = "PID")]
+    pub pids: Vec<u32>,
+    #[command(flatten)]
+    pub options: Options,
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum Format {
     /// Lines for people
@@ -69,14 +114,27 @@ impl Options {
             (self.stat, Groups::STAT),
             (self.statm, Groups::STATM),
             (self.cmdline, Groups::CMDLINE),
+            (self.groups, Groups::GROUPS),
+            (self.sched, Groups::SCHED),
+            (self.io, Groups::IO),
+            (self.cgroup, Groups::CGROUP),
+            (self.ns, Groups::NS),
+            (self.files, Groups::FILES),
+            (self.fd_count, Groups::FD_COUNT),
+            (self.fd, Groups::FD),
+            (self.rollup, Groups::ROLLUP),
+            (self.environ, Groups::ENVIRON),
+            (self.misc, Groups::MISC),
+            (self.taskstats, Groups::TASKSTATS),
         ];
         let chosen = asked.iter().filter(|(wanted, _)| *wanted).map(|(_, group)| *group);
         chosen.fold(Groups::BASE | Groups::MISSING, |all, group| all | group)
     }
 }
 
-pub fn run(strategy: DumpStrategy, pid: u32, options: &Options) -> anyhow::Result<()> {
-    let request = Request { strategy, pid, groups: options.groups(), ..Request::default() };
+/// Shows the tasks of `request`, and of them what the options ask for.
+pub fn run(request: Request, options: &Options) -> anyhow::Result<()> {
+    let request = Request { groups: options.groups(), ..request };
     if options.direct {
         let (source, proc_root) = open_source(options.source, Limits::default())?;
         return show(Client::direct(source, proc_root), request, options.format);

@@ -3,8 +3,8 @@
 use super::dump::Printer;
 use serde_json::{Map, Value, json};
 use std::io::{self, Write};
-use task_diag::client::{OwnedTask, OwnedVma};
-use task_diag::protocol::{Groups, State};
+use task_diag::client::{Arguments, OwnedTask, OwnedVma};
+use task_diag::protocol::{Groups, NAMESPACE_KINDS, State};
 
 #[derive(Debug, Default)]
 pub struct Json {
@@ -80,10 +80,108 @@ fn object(task: &OwnedTask) -> Value {
     if !task.mappings.is_empty() {
         o.insert("maps".into(), task.mappings.iter().map(mapping).collect());
     }
+    own(&mut o, task);
     if !task.missing.is_empty() {
         o.insert("missing".into(), names(task.missing));
     }
     Value::Object(o)
+}
+
+/// The groups that the kernel patch does not have.
+fn own(o: &mut Map<String, Value>, task: &OwnedTask) {
+    let mut put = |name: &str, value: Value| o.insert(name.into(), value);
+    let known = |number: u32| (number != u32::MAX).then_some(number);
+    if let Some(m) = task.membership() {
+        let ambient = format!("{:016x}", u64::from(m.ambient()));
+        let gids: Vec<u32> = m.gids().collect();
+        put(
+            "groups",
+            json!({
+                "gids": gids, "cap_ambient": ambient, "securebits": m.securebits(),
+                "no_new_privs": m.no_new_privs(), "seccomp": m.seccomp(),
+            }),
+        );
+    }
+    if let Some(s) = &task.sched {
+        put(
+            "sched",
+            json!({
+                "start_time_ns": s.start_time, "voluntary_switches": s.voluntary_switches,
+                "involuntary_switches": s.involuntary_switches, "guest_time": s.guest_time,
+                "children_guest_time": s.children_guest_time, "blkio_delay": s.blkio_delay, "flags": s.flags,
+                "nice": s.nice, "priority": s.priority, "rt_priority": s.rt_priority, "policy": s.policy,
+                "processor": s.processor, "tty_nr": s.tty_nr, "tpgid": s.tpgid, "exit_signal": s.exit_signal,
+            }),
+        );
+    }
+    if let Some(i) = &task.io {
+        put(
+            "io",
+            json!({
+                "rchar": i.rchar, "wchar": i.wchar, "syscr": i.syscr, "syscw": i.syscw, "read_bytes": i.read_bytes,
+                "write_bytes": i.write_bytes, "cancelled_write_bytes": i.cancelled_write_bytes,
+            }),
+        );
+    }
+    if let Some(list) = task.cgroups() {
+        let cgroups = list.flatten().map(
+            |c| json!({ "hierarchy": c.hierarchy, "controllers": text(c.controllers), "path": text(c.path) }),
+        );
+        put("cgroup", cgroups.collect());
+    }
+    if let Some(n) = task.namespaces() {
+        let inodes: Map<String, Value> =
+            NAMESPACE_KINDS.iter().map(|kind| ((*kind).into(), n.inode(kind).into())).collect();
+        put("ns", json!({ "inodes": inodes, "pids": n.pids }));
+    }
+    if let Some(f) = task.files() {
+        let [exe, cwd, root] = [f.exe, f.cwd, f.root].map(|path| path.map_or(Value::Null, text));
+        put("files", json!({ "exe": exe, "cwd": cwd, "root": root }));
+    }
+    if let Some(c) = &task.fd_count {
+        let [soft, hard] = [c.soft_limit, c.hard_limit].map(|limit| (limit != u64::MAX).then_some(limit));
+        put("fd_count", json!({ "open": c.open, "soft_limit": soft, "hard_limit": hard }));
+    }
+    if let Some(list) = task.descriptors() {
+        let descriptors = list.flatten().map(|d| {
+            json!({
+                "fd": d.fd, "type": d.kind, "flags": format!("{:o}", d.flags), "pos": d.pos, "inode": d.inode,
+                "major": d.major, "minor": d.minor, "name": text(d.name),
+            })
+        });
+        put("fd", descriptors.collect());
+    }
+    if let Some(r) = &task.rollup {
+        put(
+            "rollup",
+            json!({
+                "rss": r.rss, "pss": r.pss, "pss_dirty": r.pss_dirty, "pss_anon": r.pss_anon, "pss_file": r.pss_file,
+                "pss_shmem": r.pss_shmem, "shared_clean": r.shared_clean, "shared_dirty": r.shared_dirty,
+                "private_clean": r.private_clean, "private_dirty": r.private_dirty, "referenced": r.referenced,
+                "anonymous": r.anonymous, "ksm": r.ksm, "lazy_free": r.lazy_free, "anon_huge_pages": r.anon_huge_pages,
+                "locked": r.locked, "shmem_pmd_mapped": r.shmem_pmd_mapped, "file_pmd_mapped": r.file_pmd_mapped,
+                "shared_hugetlb": r.shared_hugetlb, "private_hugetlb": r.private_hugetlb, "swap": r.swap,
+                "swap_pss": r.swap_pss,
+            }),
+        );
+    }
+    if let Some(variables) = task.environ() {
+        put("environ", Arguments::of(variables).map(text).collect());
+    }
+    if let Some(m) = task.misc() {
+        let [wchan, label] = [m.wchan, m.label].map(|bytes| bytes.map_or(Value::Null, text));
+        put(
+            "misc",
+            json!({
+                "oom_score": m.oom_score, "oom_score_adj": m.oom_score_adj, "loginuid": known(m.loginuid),
+                "sessionid": known(m.sessionid), "wchan": wchan, "label": label,
+            }),
+        );
+    }
+    if let Some(stats) = task.taskstats() {
+        let hex: String = stats.iter().map(|byte| format!("{byte:02x}")).collect();
+        put("taskstats", hex.into());
+    }
 }
 
 fn mapping(vma: &OwnedVma) -> Value {

@@ -17,6 +17,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use task_diag::proc_files::ProcRoot;
+use task_diag::protocol::{Groups, Request};
 #[cfg(feature = "bpf")]
 use task_diag::source::BpfSource;
 use task_diag::source::{Deadlines, Limits, ProcfsSource, Source};
@@ -45,6 +46,10 @@ enum Command {
     Children(dump::OfTask),
     /// Show the task PID
     One(dump::OfTask),
+    /// Show these tasks
+    Set(dump::OfTasks),
+    /// Show the process of PID, its children, theirs, and so on
+    Subtree(dump::OfTask),
     /// Compare the time of dumps with that of reading /proc
     Bench(bench::Options),
     #[command(hide = true)]
@@ -60,16 +65,18 @@ enum Command {
 
 /// Runs the command; gives the exit code of one that did its work.
 pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    use task_diag::protocol::DumpStrategy;
+    let groups = Groups::empty();
     match arguments.command {
         Command::Ps(options) => return ps::run(&options),
         Command::ShellFiles { dir } => shell_files::write(&dir),
         Command::Mount(options) => mount::run(options),
-        Command::All(options) => dump::run(DumpStrategy::All, 0, &options),
-        Command::AllThreads(options) => dump::run(DumpStrategy::AllThreads, 0, &options),
-        Command::Threads(of) => dump::run(DumpStrategy::Thread, of.pid, &of.options),
-        Command::Children(of) => dump::run(DumpStrategy::Children, of.pid, &of.options),
-        Command::One(of) => dump::run(DumpStrategy::One, of.pid, &of.options),
+        Command::All(options) => dump::run(Request::all(groups), &options),
+        Command::AllThreads(options) => dump::run(Request::all_threads(groups), &options),
+        Command::Threads(of) => dump::run(Request::threads(of.pid, groups), &of.options),
+        Command::Children(of) => dump::run(Request::children(of.pid, groups), &of.options),
+        Command::One(of) => dump::run(Request::one(of.pid, groups), &of.options),
+        Command::Set(of) => dump::run(Request::set(of.pids, groups), &of.options),
+        Command::Subtree(of) => dump::run(Request::subtree(of.pid, groups), &of.options),
         Command::Bench(options) => bench::run(&options),
         Command::BenchPopulation { size, descriptors } => bench::run_population(size, descriptors),
     }?;

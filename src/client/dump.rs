@@ -1,8 +1,10 @@
 //! An answer being read, and its tasks, borrowed from the client's buffer.
 
+use super::records::{Cgroups, Descriptors, Mappings, Records};
 use super::{Client, ClientError, Mount, OwnedTask};
 use crate::protocol::{
-    Attribute, Base, Credentials, DecodeError, Groups, Messages, Stat, Statm, Vma, VmaList,
+    Attribute, Base, Credentials, DecodeError, FdCount, Files, Groups, Io, Membership, Messages, Misc,
+    Namespaces, Rollup, Sched, Stat, Statm,
 };
 use std::borrow::Cow;
 use std::io::{self, Read, Write};
@@ -145,14 +147,36 @@ pub struct TaskRef<'a> {
     statm: Option<Statm>,
     missing: Groups,
     command_line: Option<Cow<'a, [u8]>>,
+    sched: Option<Sched>,
+    io: Option<Io>,
+    fd_count: Option<FdCount>,
+    /// Seldom asked for, and large.
+    rollup: Option<Box<Rollup>>,
+    taskstats: Option<&'a [u8]>,
+    namespaces: Option<Namespaces>,
+    misc: Option<Misc<'a>>,
+    /// Payloads that have been checked.
+    membership: Option<Cow<'a, [u8]>>,
+    files: Option<Cow<'a, [u8]>>,
+    environ: Option<Cow<'a, [u8]>>,
+    /// Which of the attributes that are lists have come.
+    lists: Groups,
     messages: Messages<'a>,
+}
+
+/// Adds a piece to those before.
+fn join<'a>(pieces: &mut Option<Cow<'a, [u8]>>, piece: &'a [u8]) {
+    match pieces {
+        Some(whole) => whole.to_mut().extend_from_slice(piece),
+        none => *none = Some(Cow::Borrowed(piece)),
+    }
 }
 
 impl<'a> TaskRef<'a> {
     /// Reads the message of a task, or all of its messages one behind the other.
     ///
     /// # Errors
-    /// What is wrong with them. Records of mappings are checked when they are read.
+    /// What is wrong with them. Records of lists are checked when they are read.
     pub fn parse(messages: &'a [u8]) -> Result<TaskRef<'a>, DecodeError> {
         let mut task = TaskRef {
             pid: 0,
@@ -163,6 +187,17 @@ impl<'a> TaskRef<'a> {
             statm: None,
             missing: Groups::empty(),
             command_line: None,
+            sched: None,
+            io: None,
+            fd_count: None,
+            rollup: None,
+            taskstats: None,
+            namespaces: None,
+            misc: None,
+            membership: None,
+            files: None,
+            environ: None,
+            lists: Groups::empty(),
             messages: Messages::new(messages),
         };
         for message in task.messages.clone() {
@@ -175,14 +210,25 @@ impl<'a> TaskRef<'a> {
                     Attribute::Stat(stat) => task.stat = Some(stat),
                     Attribute::Statm(statm) => task.statm = Some(statm),
                     Attribute::Missing(mask) => task.missing = Groups::from_bits_retain(mask),
-                    Attribute::Cmdline(bytes) => match &mut task.command_line {
-                        Some(line) => line.to_mut().extend_from_slice(bytes),
-                        none => *none = Some(Cow::Borrowed(bytes)),
-                    },
-                    _ => {}
+                    Attribute::Cmdline(bytes) => join(&mut task.command_line, bytes),
+                    Attribute::Sched(sched) => task.sched = Some(sched),
+                    Attribute::Io(io) => task.io = Some(io),
+                    Attribute::FdCount(count) => task.fd_count = Some(count),
+                    Attribute::Rollup(rollup) => task.rollup = Some(Box::new(rollup)),
+                    Attribute::Taskstats(bytes) => task.taskstats = Some(bytes),
+                    Attribute::Namespaces(payload) => task.namespaces = Some(Namespaces::parse(payload)?),
+                    Attribute::Misc(payload) => task.misc = Some(Misc::parse(payload)?),
+                    Attribute::Groups(piece) => join(&mut task.membership, piece),
+                    Attribute::Files(piece) => join(&mut task.files, piece),
+                    Attribute::Environ(piece) => join(&mut task.environ, piece),
+                    Attribute::Cgroup(_) => task.lists |= Groups::CGROUP,
+                    Attribute::Descriptors(_) => task.lists |= Groups::FD,
+                    Attribute::Vma(_) | Attribute::Unknown { .. } => {}
                 }
             }
         }
+        task.membership.as_deref().map(Membership::parse).transpose()?;
+        task.files.as_deref().map(Files::parse).transpose()?;
         Ok(task)
     }
 
@@ -223,7 +269,67 @@ impl<'a> TaskRef<'a> {
 
     /// VMA, with VMA_STAT where asked for, in order of address.
     pub fn mappings(&self) -> Mappings<'a> {
-        Mappings { messages: self.messages.clone(), attributes: None, list: VmaList::default() }
+        Records::new(self.messages.clone())
+    }
+
+    /// TASKSTATS: the kernel's `struct taskstats`, which begins with a u16, its version.
+    pub fn taskstats(&self) -> Option<&'a [u8]> {
+        self.taskstats
+    }
+
+    /// GROUPS
+    pub fn membership(&self) -> Option<Membership<'_>> {
+        Membership::parse(self.membership.as_deref()?).ok()
+    }
+
+    /// SCHED
+    pub fn sched(&self) -> Option<&Sched> {
+        self.sched.as_ref()
+    }
+
+    /// IO
+    pub fn io(&self) -> Option<&Io> {
+        self.io.as_ref()
+    }
+
+    /// CGROUP; `None` if it did not come.
+    pub fn cgroups(&self) -> Option<Cgroups<'a>> {
+        self.lists.contains(Groups::CGROUP).then(|| Records::new(self.messages.clone()))
+    }
+
+    /// NS
+    pub fn namespaces(&self) -> Option<&Namespaces> {
+        self.namespaces.as_ref()
+    }
+
+    /// FILES
+    pub fn files(&self) -> Option<Files<'_>> {
+        Files::parse(self.files.as_deref()?).ok()
+    }
+
+    /// FD_COUNT
+    pub fn fd_count(&self) -> Option<&FdCount> {
+        self.fd_count.as_ref()
+    }
+
+    /// FD, ascending; `None` if it did not come.
+    pub fn descriptors(&self) -> Option<Descriptors<'a>> {
+        self.lists.contains(Groups::FD).then(|| Records::new(self.messages.clone()))
+    }
+
+    /// ROLLUP
+    pub fn rollup(&self) -> Option<&Rollup> {
+        self.rollup.as_deref()
+    }
+
+    /// ENVIRON: the bytes of `/proc/PID/environ`.
+    pub fn environ(&self) -> Option<&[u8]> {
+        self.environ.as_deref()
+    }
+
+    /// MISC
+    pub fn misc(&self) -> Option<&Misc<'a>> {
+        self.misc.as_ref()
     }
 
     /// The task's messages as they came.
@@ -270,35 +376,6 @@ impl<'a> Iterator for Arguments<'a> {
                 Some(&rest[..at])
             }
             None => self.0.take(),
-        }
-    }
-}
-
-/// The mappings of a task, over all the attributes that hold them. Ends after an error.
-#[derive(Clone, Debug)]
-pub struct Mappings<'a> {
-    messages: Messages<'a>,
-    attributes: Option<crate::protocol::Attributes<'a>>,
-    list: VmaList<'a>,
-}
-
-impl<'a> Iterator for Mappings<'a> {
-    type Item = Result<Vma<'a>, DecodeError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            if let Some(vma) = self.list.next() {
-                return Some(vma);
-            }
-            match self.attributes.as_mut().and_then(Iterator::next) {
-                Some(Ok(Attribute::Vma(list))) => self.list = list,
-                Some(Ok(_)) => {}
-                Some(Err(error)) => return Some(Err(error)),
-                None => match self.messages.next()? {
-                    Ok(message) => self.attributes = Some(message.attributes()),
-                    Err(error) => return Some(Err(error)),
-                },
-            }
         }
     }
 }

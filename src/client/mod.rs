@@ -38,12 +38,14 @@ mod dump;
 mod mount;
 mod owned;
 mod probe;
+mod records;
 
 pub use direct::Direct;
-pub use dump::{Arguments, Dump, Mappings, TaskRef};
+pub use dump::{Arguments, Dump, TaskRef};
 pub use mount::Mount;
 pub use owned::{OwnedTask, OwnedVma};
 pub use probe::{Absent, Server, probe};
+pub use records::{Cgroups, Descriptors, List, Mappings, Records};
 
 use crate::proc_files::ProcRoot;
 use crate::protocol::{DecodeError, Request};
@@ -83,7 +85,7 @@ impl ClientError {
         }
     }
 
-    /// Whether there is no task of the id that ONE, CHILDREN or THREAD was asked for (`ESRCH`).
+    /// Whether there is no task of the id that ONE, CHILDREN, THREAD or SUBTREE was asked for (`ESRCH`).
     pub fn is_no_such_task(&self) -> bool {
         self.errno() == Some(libc::ESRCH)
     }

@@ -2,8 +2,10 @@
 
 use super::TaskRef;
 use crate::protocol::{
-    Attribute, Base, Credentials, DecodeError, Groups, Message, Stat, Statm, VmFlags, Vma, VmaStat,
+    Attribute, Base, CgroupList, Credentials, DecodeError, DescriptorList, FdCount, Files, Groups, Io,
+    Membership, Message, Misc, Namespaces, Rollup, Sched, Stat, Statm, VmFlags, Vma, VmaStat, attribute_id,
 };
+use std::collections::BTreeMap;
 
 /// One task of an answer; groups not asked for, and those that the task lacks, are `None` or empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +26,16 @@ pub struct OwnedTask {
     pub statm: Option<Statm>,
     /// CMDLINE: the arguments, each ended by a NUL.
     pub command_line: Option<Vec<u8>>,
+    /// SCHED
+    pub sched: Option<Sched>,
+    /// IO
+    pub io: Option<Io>,
+    /// FD_COUNT
+    pub fd_count: Option<FdCount>,
+    /// ROLLUP
+    pub rollup: Option<Rollup>,
+    /// The payloads of the other attributes from 32 on by their numbers, pieces joined; there is a method to read each.
+    pub payloads: BTreeMap<u16, Vec<u8>>,
     /// MISSING: what could not be read in time.
     pub missing: Groups,
 }
@@ -71,17 +83,11 @@ impl TryFrom<&TaskRef<'_>> for OwnedTask {
     type Error = DecodeError;
 
     fn try_from(task: &TaskRef<'_>) -> Result<OwnedTask, DecodeError> {
-        Ok(OwnedTask {
-            pid: task.pid,
-            tgid: task.tgid,
-            base: task.base().copied(),
-            credentials: task.credentials().copied(),
-            mappings: task.mappings().map(|vma| Ok(vma?.into())).collect::<Result<_, DecodeError>>()?,
-            stat: task.stat().copied(),
-            statm: task.statm().copied(),
-            command_line: task.command_line().map(<[u8]>::to_vec),
-            missing: task.missing(),
-        })
+        let mut owned = OwnedTask { pid: task.pid, tgid: task.tgid, ..OwnedTask::default() };
+        for message in task.messages() {
+            owned.add(&message?)?;
+        }
+        Ok(owned)
     }
 }
 
@@ -106,9 +112,70 @@ impl OwnedTask {
                         self.mappings.push(vma?.into());
                     }
                 }
-                _ => {}
+                Attribute::Sched(sched) => self.sched = Some(sched),
+                Attribute::Io(io) => self.io = Some(io),
+                Attribute::FdCount(count) => self.fd_count = Some(count),
+                Attribute::Rollup(rollup) => self.rollup = Some(rollup),
+                Attribute::Unknown { .. } => {}
+                Attribute::Cgroup(list) => {
+                    list.clone().try_for_each(|cgroup| cgroup.map(drop))?;
+                    self.keep(attribute_id::CGROUP, list.as_bytes());
+                }
+                Attribute::Descriptors(list) => {
+                    list.clone().try_for_each(|descriptor| descriptor.map(drop))?;
+                    self.keep(attribute_id::FD, list.as_bytes());
+                }
+                other => self.keep(other.id(), other.payload()),
             }
         }
         Ok(())
+    }
+
+    fn keep(&mut self, id: u16, piece: &[u8]) {
+        self.payloads.entry(id).or_default().extend_from_slice(piece);
+    }
+
+    fn payload(&self, id: u16) -> Option<&[u8]> {
+        self.payloads.get(&id).map(Vec::as_slice)
+    }
+
+    /// TASKSTATS: the kernel's `struct taskstats`, which begins with a u16, its version.
+    pub fn taskstats(&self) -> Option<&[u8]> {
+        self.payload(attribute_id::TASKSTATS)
+    }
+
+    /// GROUPS; `None` for one that is malformed, too, as with the others that are views.
+    pub fn membership(&self) -> Option<Membership<'_>> {
+        Membership::parse(self.payload(attribute_id::GROUPS)?).ok()
+    }
+
+    /// CGROUP
+    pub fn cgroups(&self) -> Option<CgroupList<'_>> {
+        self.payload(attribute_id::CGROUP).map(CgroupList::new)
+    }
+
+    /// NS
+    pub fn namespaces(&self) -> Option<Namespaces> {
+        Namespaces::parse(self.payload(attribute_id::NS)?).ok()
+    }
+
+    /// FILES
+    pub fn files(&self) -> Option<Files<'_>> {
+        Files::parse(self.payload(attribute_id::FILES)?).ok()
+    }
+
+    /// FD, ascending.
+    pub fn descriptors(&self) -> Option<DescriptorList<'_>> {
+        self.payload(attribute_id::FD).map(DescriptorList::new)
+    }
+
+    /// ENVIRON: the bytes of `/proc/PID/environ`.
+    pub fn environ(&self) -> Option<&[u8]> {
+        self.payload(attribute_id::ENVIRON)
+    }
+
+    /// MISC
+    pub fn misc(&self) -> Option<Misc<'_>> {
+        Misc::parse(self.payload(attribute_id::MISC)?).ok()
     }
 }

@@ -1,7 +1,7 @@
 //! Whether somebody answers, and why not.
 
 use super::{Client, ClientError, Mount};
-use crate::protocol::{Groups, Request};
+use crate::protocol::{DumpStrategy, Groups, Request};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -45,11 +45,24 @@ pub struct Server {
     pub source: String,
     /// The groups that it offers, by name and number of the bit; those that this library does not know too.
     pub groups: BTreeMap<String, u32>,
+    /// The strategies that it offers, by name and number, in the same way.
+    pub strategies: BTreeMap<String, u32>,
     /// `ptrace`, or `proc` where everyone is shown what `/proc` shows everyone.
     pub visibility: String,
 }
 
+/// `NAME=NUMBER`, separated by blanks.
+fn numbered(text: &str) -> BTreeMap<String, u32> {
+    let pairs = text.split(' ').filter_map(|pair| pair.split_once('='));
+    pairs.filter_map(|(name, number)| Some((name.into(), number.parse().ok()?))).collect()
+}
+
 impl Server {
+    /// What the file `info` beside the interface at `path` says; nothing where there is none.
+    pub fn beside(path: &Path) -> Server {
+        Server::parse(&std::fs::read_to_string(path.with_file_name("info")).unwrap_or_default())
+    }
+
     fn parse(text: &str) -> Server {
         let mut server = Server::default();
         for (key, value) in text.lines().filter_map(|line| line.split_once(": ")) {
@@ -57,11 +70,8 @@ impl Server {
                 "version" => server.version = value.into(),
                 "source" => server.source = value.into(),
                 "visibility" => server.visibility = value.into(),
-                "groups" => {
-                    let groups = value.split(' ').filter_map(|group| group.split_once('='));
-                    let numbered = groups.filter_map(|(name, bit)| Some((name.into(), bit.parse().ok()?)));
-                    server.groups = numbered.collect();
-                }
+                "groups" => server.groups = numbered(value),
+                "strategies" => server.strategies = numbered(value),
                 _ => {}
             }
         }
@@ -76,6 +86,12 @@ impl Server {
         let offered =
             self.groups.values().filter_map(|bit| 1_u64.checked_shl(*bit)).fold(0, |all, bit| all | bit);
         offered & groups.bits() == groups.bits()
+    }
+
+    /// Whether it knows this way to ask. What the kernel patch has all of them have.
+    pub fn knows(&self, strategy: DumpStrategy) -> bool {
+        let number = strategy as u32;
+        number <= DumpStrategy::Thread as u32 || self.strategies.values().any(|known| *known == number)
     }
 }
 
@@ -113,8 +129,7 @@ pub fn probe(path: impl AsRef<Path>) -> Result<Server, Absent> {
         Ok(_) | Err(ClientError::Decode(_)) => return Err(Absent::NotTaskDiag(path.into())),
         Err(ClientError::Io { source }) => return Err(absent(source, true)),
     }
-    let info = std::fs::read_to_string(path.with_file_name("info")).unwrap_or_default();
-    Ok(Server::parse(&info))
+    Ok(Server::beside(path))
 }
 
 #[cfg(test)]
@@ -123,12 +138,13 @@ mod tests {
 
     #[test]
     fn info_is_read_whatever_else_it_says() {
-        let text =
-            "version: 1.2\nprotocol: 1\nsource: bpf\ngroups: BASE=0 STAT=4 NEWER=45\nvisibility: proc\nx\n";
+        let text = "version: 1.2\nprotocol: 1\nsource: bpf\ngroups: BASE=0 STAT=4 NEWER=45\nstrategies: ALL=0 SET=16\nvisibility: proc\nx\n";
         let server = Server::parse(text);
         assert_eq!((&server.version[..], &server.source[..], &server.visibility[..]), ("1.2", "bpf", "proc"));
         assert_eq!(server.groups.get("NEWER"), Some(&45));
         assert!(server.offers(Groups::BASE | Groups::STAT) && !server.offers(Groups::BASE | Groups::VMA));
+        assert!(server.knows(DumpStrategy::Set) && !server.knows(DumpStrategy::Subtree));
+        assert!(server.knows(DumpStrategy::Thread) && !Server::default().knows(DumpStrategy::Set));
         assert!(Server::default().offers(Groups::NATIVE) && !Server::default().offers(Groups::MISSING));
     }
 

@@ -3,8 +3,10 @@
 
 use std::fmt::Write;
 use task_diag::protocol::{
-    Attribute, Base, Capabilities, Credentials, MessageWriter, Messages, Stat, State, Statm, VmFlags,
-    VmaFields, VmaStat, attribute_id, push_vma,
+    Attribute, Base, Capabilities, Cgroup, Credentials, Descriptor, FdCount, Files, Io, Membership,
+    MembershipHeader, MessageWriter, Messages, Misc, Namespaces, Rollup, Sched, Stat, State, Statm, VmFlags,
+    VmaFields, VmaStat, attribute_id, push_cgroup, push_descriptor, push_files, push_membership, push_misc,
+    push_namespaces, push_vma,
 };
 
 /// What the kernel's own file answered: see `tests/captures/README.md`.
@@ -60,7 +62,10 @@ pub fn synthetic() -> Vec<u8> {
     };
     put(attribute_id::CRED, Attribute::Credentials(credentials).payload());
     put(attribute_id::VMA, &mappings());
-    put(40, b"from the future");
+    put(50, b"from the future");
+    let (groups, files) = (groups(), files());
+    put(attribute_id::GROUPS, &groups[..17]);
+    put(attribute_id::FILES, &files[..13]);
     let length = message.finish(true);
     let mut all = buf[..length].to_vec();
     let mut message = MessageWriter::begin(&mut buf, u32::MAX, 7, 6).unwrap();
@@ -72,10 +77,85 @@ pub fn synthetic() -> Vec<u8> {
     put(attribute_id::STATM, Attribute::Statm(statm).payload());
     put(attribute_id::CMDLINE, b"one\0two \\\0\xfe");
     put(attribute_id::CMDLINE, b"");
+    own(&mut put);
+    put(attribute_id::GROUPS, &groups[17..]);
+    put(attribute_id::FILES, &files[13..]);
     put(attribute_id::MISSING, &0x24_u64.to_ne_bytes());
     let length = message.finish(false);
     all.extend_from_slice(&buf[..length]);
     all
+}
+
+/// The groups that the kernel patch does not have, but for those that come in two pieces.
+fn own(put: &mut impl FnMut(u16, &[u8])) {
+    put(attribute_id::TASKSTATS, &[&14_u16.to_ne_bytes()[..], &[7; 99]].concat());
+    let sched = Sched {
+        start_time: u64::MAX,
+        nice: -20,
+        priority: -2,
+        tty_nr: 0x8801,
+        tpgid: -1,
+        ..Sched::default()
+    };
+    put(attribute_id::SCHED, Attribute::Sched(sched).payload());
+    put(attribute_id::IO, Attribute::Io(Io { rchar: 1, write_bytes: u64::MAX, ..Io::default() }).payload());
+    let mut list = Vec::new();
+    push_cgroup(&mut list, &Cgroup { hierarchy: 0, controllers: b"", path: b"/a slice\xff" }).unwrap();
+    push_cgroup(&mut list, &Cgroup { hierarchy: 3, controllers: b"cpu,cpuacct", path: b"/" }).unwrap();
+    put(attribute_id::CGROUP, &list);
+    put(attribute_id::CGROUP, &list[..0]);
+    list.clear();
+    push_namespaces(
+        &mut list,
+        &Namespaces { inodes: [0, 1, 2, 3, 4, 5, 6, 7, 8, u32::MAX], pids: vec![7, 1] },
+    );
+    put(attribute_id::NS, &list);
+    let count = FdCount { open: 3, pad: 0, soft_limit: 1024, hard_limit: u64::MAX };
+    put(attribute_id::FD_COUNT, Attribute::FdCount(count).payload());
+    list.clear();
+    let file = Descriptor {
+        fd: 3,
+        kind: 8,
+        flags: 0o2_100_001,
+        pos: 5,
+        inode: 6,
+        major: 7,
+        minor: 8,
+        name: b"/x\n",
+    };
+    push_descriptor(&mut list, &file).unwrap();
+    push_descriptor(&mut list, &Descriptor { fd: u32::MAX, kind: 0, name: b"", ..file }).unwrap();
+    put(attribute_id::FD, &list);
+    let rollup = Rollup { rss: 1, pss: 2, private_hugetlb: 3, swap_pss: u64::MAX, ..Rollup::default() };
+    put(attribute_id::ROLLUP, Attribute::Rollup(rollup).payload());
+    put(attribute_id::ENVIRON, b"A=1\0B=\xff\0");
+    list.clear();
+    let misc = Misc {
+        oom_score: 666,
+        oom_score_adj: -1000,
+        loginuid: u32::MAX,
+        sessionid: 1,
+        wchan: None,
+        label: None,
+    };
+    push_misc(&mut list, &Misc { wchan: Some(b"do_wait"), label: Some(b"unconfined\n"), ..misc }).unwrap();
+    put(attribute_id::MISC, &list);
+}
+
+fn groups() -> Vec<u8> {
+    let header =
+        MembershipHeader { securebits: 0x2f, no_new_privs: 1, seccomp: 2, ..MembershipHeader::default() };
+    let ambient = Capabilities::from(0x1234_5678_9abc_def0);
+    let mut payload = Vec::new();
+    push_membership(&mut payload, &MembershipHeader { ambient, ..header }, &[4, 24, u32::MAX]);
+    payload
+}
+
+fn files() -> Vec<u8> {
+    let mut payload = Vec::new();
+    let files = Files { exe: Some(b"/bin/x (deleted)"), cwd: Some(b"/"), root: None };
+    push_files(&mut payload, &files).unwrap();
+    payload
 }
 
 fn mappings() -> Vec<u8> {
@@ -135,9 +215,10 @@ pub fn garbled(whole: &[u8], numbers: &mut Numbers) -> Vec<u8> {
     bytes
 }
 
-/// A line for each message, attribute and mapping, and for whatever is malformed.
+/// A line for each message, attribute and record of a list, and for whatever is malformed.
 pub fn text(answer: &[u8]) -> String {
     let mut out = String::new();
+    let mut joined = Joined::default();
     for message in Messages::new(answer) {
         let Ok(m) = message else {
             out.push_str("malformed message\n");
@@ -146,16 +227,60 @@ pub fn text(answer: &[u8]) -> String {
         let continues = u8::from(m.continues);
         let _ = writeln!(out, "message seq {} pid {} tgid {} continues {continues}", m.seq, m.pid, m.tgid);
         for attribute in m.attributes() {
-            match attribute {
-                Ok(attribute) => attribute_text(&mut out, attribute),
-                Err(_) => out.push_str("malformed attribute\n"),
+            let line = attribute.ok().and_then(|attribute| attribute_text(&mut out, &mut joined, attribute));
+            if line.is_none() {
+                out.push_str("malformed attribute\n");
+                break;
             }
         }
+        if !m.continues {
+            joined.show(&mut out);
+        }
     }
+    joined.show(&mut out);
     out
 }
 
-fn attribute_text(out: &mut String, attribute: Attribute) {
+/// What came of the attributes that are understood only as a whole.
+#[derive(Default)]
+struct Joined {
+    groups: Option<Vec<u8>>,
+    files: Option<Vec<u8>>,
+}
+
+impl Joined {
+    fn show(&mut self, out: &mut String) {
+        if let Some(payload) = self.groups.take() {
+            match Membership::parse(&payload) {
+                Ok(m) => {
+                    let ambient = u64::from(m.ambient());
+                    let securebits = m.securebits().unwrap_or(u32::MAX);
+                    let gids = words(&m.gids().collect::<Vec<_>>());
+                    let (no_new_privs, seccomp) = (payload[12], m.seccomp());
+                    let rights = format!("no_new_privs {no_new_privs} seccomp {seccomp}");
+                    let _ = writeln!(
+                        out,
+                        "groups ambient {ambient:016x} securebits {securebits:x} {rights} gids{gids}"
+                    );
+                }
+                Err(_) => out.push_str("malformed groups\n"),
+            }
+        }
+        if let Some(payload) = self.files.take() {
+            match Files::parse(&payload) {
+                Ok(files) => {
+                    let [exe, cwd, root] =
+                        [files.exe, files.cwd, files.root].map(|path| escaped(path.unwrap_or_default()));
+                    let _ = writeln!(out, "files exe {exe} cwd {cwd} root {root}");
+                }
+                Err(_) => out.push_str("malformed files\n"),
+            }
+        }
+    }
+}
+
+/// `None` for what is malformed as a whole.
+fn attribute_text(out: &mut String, joined: &mut Joined, attribute: Attribute) -> Option<()> {
     let _ = match attribute {
         Attribute::Base(b) => {
             let letter = State::try_from(b.state).map_or('?', |state| state.letter().into());
@@ -201,13 +326,95 @@ fn attribute_text(out: &mut String, attribute: Attribute) {
             let rest = numbers([m.hiwater_rss, m.text, m.lib, m.swap, m.ptes, m.locked_vm]);
             writeln!(out, "statm{resident}{rest}{}", numbers([m.pinned_vm, m.data_vm, m.stack_vm]))
         }
+        Attribute::Taskstats(bytes) => writeln!(out, "taskstats bytes {}", escaped(bytes)),
+        Attribute::Groups(bytes) => {
+            joined.groups.get_or_insert_default().extend_from_slice(bytes);
+            Ok(())
+        }
+        Attribute::Sched(s) => {
+            let times = numbers([s.start_time, s.voluntary_switches, s.involuntary_switches]);
+            let times = times + &numbers([s.guest_time, s.children_guest_time, s.blkio_delay]);
+            let Sched {
+                flags,
+                nice,
+                priority,
+                rt_priority,
+                policy,
+                processor,
+                tty_nr,
+                tpgid,
+                exit_signal,
+                ..
+            } = s;
+            let how = format!("flags {flags:x} nice {nice} priority {priority} rt_priority {rt_priority}");
+            let place = format!("policy {policy} processor {processor} tty_nr {tty_nr} tpgid {tpgid}");
+            writeln!(out, "sched{times} {how} {place} exit_signal {exit_signal}")
+        }
+        Attribute::Io(i) => {
+            let bytes = numbers([i.read_bytes, i.write_bytes, i.cancelled_write_bytes]);
+            writeln!(out, "io{}{bytes}", numbers([i.rchar, i.wchar, i.syscr, i.syscw]))
+        }
+        Attribute::Cgroup(list) => {
+            for cgroup in list {
+                let _ = match cgroup {
+                    Ok(Cgroup { hierarchy, controllers, path }) => {
+                        let (controllers, path) = (escaped(controllers), escaped(path));
+                        writeln!(out, "cgroup {hierarchy} controllers {controllers} path {path}")
+                    }
+                    Err(_) => writeln!(out, "malformed cgroup"),
+                };
+            }
+            Ok(())
+        }
+        Attribute::Namespaces(payload) => {
+            let Namespaces { inodes, pids } = Namespaces::parse(payload).ok()?;
+            writeln!(out, "ns inodes{} pids{}", numbers(inodes.map(u64::from)), words(&pids))
+        }
+        Attribute::Files(bytes) => {
+            joined.files.get_or_insert_default().extend_from_slice(bytes);
+            Ok(())
+        }
+        Attribute::FdCount(c) => {
+            writeln!(out, "fd_count {} limits {} {}", c.open, c.soft_limit, c.hard_limit)
+        }
+        Attribute::Descriptors(list) => {
+            for descriptor in list {
+                let Ok(Descriptor { fd, kind, flags, pos, inode, major, minor, name }) = descriptor else {
+                    out.push_str("malformed fd\n");
+                    continue;
+                };
+                let place = format!("device {major}:{minor} inode {inode} name {}", escaped(name));
+                let _ = writeln!(out, "fd {fd} pos {pos} flags {flags:o} type {kind} {place}");
+            }
+            Ok(())
+        }
+        Attribute::Rollup(r) => {
+            let pss = numbers([r.rss, r.pss, r.pss_dirty, r.pss_anon, r.pss_file, r.pss_shmem]);
+            let written = numbers([r.shared_clean, r.shared_dirty, r.private_clean, r.private_dirty]);
+            let kinds = numbers([r.referenced, r.anonymous, r.ksm, r.lazy_free, r.anon_huge_pages, r.locked]);
+            let huge = numbers([r.shmem_pmd_mapped, r.file_pmd_mapped, r.shared_hugetlb, r.private_hugetlb]);
+            writeln!(out, "rollup{pss}{written}{kinds}{huge}{}", numbers([r.swap, r.swap_pss]))
+        }
+        Attribute::Environ(bytes) => writeln!(out, "environ bytes {}", escaped(bytes)),
+        Attribute::Misc(payload) => {
+            let m = Misc::parse(payload).ok()?;
+            let [wchan, label] = [m.wchan, m.label].map(|text| escaped(text.unwrap_or_default()));
+            let score = format!("oom_score {} oom_score_adj {}", m.oom_score, m.oom_score_adj);
+            let login = format!("loginuid {} sessionid {}", m.loginuid, m.sessionid);
+            writeln!(out, "misc {score} {login} wchan {wchan} label {label}")
+        }
         Attribute::Cmdline(bytes) => writeln!(out, "cmdline bytes {}", escaped(bytes)),
         Attribute::Missing(mask) => writeln!(out, "missing {mask:x}"),
         other => writeln!(out, "attribute {} bytes {}", other.id(), escaped(other.payload())),
     };
+    Some(())
 }
 
 fn numbers<const N: usize>(values: [u64; N]) -> String {
+    values.iter().map(|value| format!(" {value}")).collect()
+}
+
+fn words(values: &[u32]) -> String {
     values.iter().map(|value| format!(" {value}")).collect()
 }
 

@@ -43,8 +43,14 @@ def psutil(path, ticks, *pids):
     attrs = list(task_diag.ATTRS)
 
     def infos(pid):
-        ours = {process.pid: process.info for process in service.process_iter(attrs, ad_value='none')}[pid]
-        theirs = psutil.Process(pid).as_dict(attrs, ad_value='none')
+        ours = {process.pid: process.info for process in service.process_iter(attrs, 'none', [pid])}[pid]
+        theirs = {}
+        for attr in attrs:
+            try:
+                theirs.update(psutil.Process(pid).as_dict([attr], ad_value='none'))
+            except psutil.NoSuchProcess:
+                # Where there is no memory newer kernels say that there is no such process.
+                theirs[attr] = 'none'
         # Of a zombie, older versions say that its command line is empty.
         if theirs['status'] == 'zombie' and theirs['cmdline'] == []:
             theirs['cmdline'] = 'none'
@@ -52,8 +58,12 @@ def psutil(path, ticks, *pids):
         for one in (ours, theirs):
             memory = one['memory_info']
             one['memory_info'] = [memory.rss, memory.vms, memory.shared, memory.text, memory.data]
-        # What it waited for I/O is not to be had; the others are the same to a tick or two.
-        ours['cpu_times'], theirs['cpu_times'] = list(ours['cpu_times']), list(theirs['cpu_times'][:4])
+            full = one['memory_full_info']
+            if full != 'none':
+                one['memory_full_info'] = [full.rss, full.vms, full.shared, full.uss, full.pss, full.swap]
+            one['memory_percent'] = round(one['memory_percent'], 6)
+        # A process with a share of memory may get more or less of it by what others do.
+        ours['cpu_times'], theirs['cpu_times'] = list(ours['cpu_times']), list(theirs['cpu_times'])
         if near(ours['cpu_times'], theirs['cpu_times'], int(ticks)):
             ours['cpu_times'] = theirs['cpu_times']
         return ours, theirs
@@ -112,6 +122,85 @@ def proc(path, ticks, *pids):
 
     for pid in pids:
         until_equal(pid, lambda: fields(int(pid)))
+        until_equal(f'{pid}, from group 32 on', lambda: own_groups(service, int(pid)))
+
+
+def own_groups(service, pid):
+    """The groups that the kernel patch never had, and what the files of /proc say."""
+    proc = Path(f'/proc/{pid}')
+    task = service.one(pid, task_diag.BASE | sum(1 << number for number in range(33, 44)))
+    ours, theirs = {}, {}
+
+    def put(name, found, wanted):
+        ours[name], theirs[name] = found, wanted
+
+    def text(name):
+        try:
+            return (proc / name).read_bytes()
+        except OSError:
+            return b''
+
+    def link(name):
+        try:
+            return os.readlink(proc / name)
+        except OSError:
+            return None
+
+    def lines(name):
+        pairs = (line.split(':', 1) for line in text(name).decode(errors='surrogateescape').split('\n') if ':' in line)
+        return {key: value.strip() for key, value in pairs}
+
+    status, zombie = lines('status'), task.base.state == 'Z'
+    if 'Groups' in status:
+        put('gids', task.groups.gids, tuple(int(gid) for gid in status['Groups'].split()))
+        put('rights', [task.groups.cap_ambient, task.groups.no_new_privs, task.groups.seccomp],
+            [int(status['CapAmb'], 16), status['NoNewPrivs'] == '1', int(status['Seccomp'])])
+    number = text('stat')[text('stat').rindex(b')') + 2:].split()
+    number = [None] * 4 + [int(word) for word in number[1:]]
+    sched = task.sched
+    put('start', sched.start_time // (10**9 // task_diag._TICKS), number[22])
+    put('sched', [sched.flags, sched.nice, sched.priority, sched.rt_priority, sched.policy, sched.processor, sched.tty_nr,
+                  sched.tpgid, sched.exit_signal, sched.guest_time, sched.children_guest_time, sched.blkio_delay],
+        [number[at] for at in (9, 19, 18, 40, 41, 39, 7, 8, 38, 43, 44, 42)])
+    put('switches', list(sched[1:3]), [int(status[f'{kind}_ctxt_switches']) for kind in ('voluntary', 'nonvoluntary')])
+    put('io', list(task.io) if task.io else [], [int(value) for value in lines('io').values()])
+    cgroups = [line.split(':', 2) for line in text('cgroup').decode().splitlines()]
+    put('cgroups', [list(cgroup) for cgroup in task.cgroups or []],
+        [[int(number), names, path] for number, names, path in cgroups])
+    if not zombie:
+        names = task_diag.Namespaces._fields[:10]
+        wanted = [link(f'ns/{name}') for name in names]
+        put('namespaces', [f'{inode}' if inode else None for inode in task.namespaces[:10]],
+            [name and name[name.index('[') + 1:-1] for name in wanted])
+        put('pids', list(task.namespaces.pids), [int(pid) for pid in status['NSpid'].split()])
+        put('files', list(task.files), [link(name) for name in ('exe', 'cwd', 'root')])
+        fds = sorted(int(fd) for fd in os.listdir(proc / 'fd'))
+        put('open', task.fd_count.open, len(fds))
+        limit = next(line for line in text('limits').decode().splitlines() if line.startswith('Max open files'))
+        put('limits', list(task.fd_count[1:]), [None if word == 'unlimited' else int(word) for word in limit.split()[3:5]])
+        put('fds', [(fd.fd, fd.name, fd.pos, fd.flags, fd.inode) for fd in task.fds],
+            [(fd, link(f'fd/{fd}'), int(lines(f'fdinfo/{fd}')['pos']), int(lines(f'fdinfo/{fd}')['flags'], 8),
+              int(lines(f'fdinfo/{fd}')['ino'])) for fd in fds])
+        put('types', [fd.type for fd in task.fds], [os.stat(proc / f'fd/{fd}').st_mode >> 12 for fd in fds])
+    rollup = [int(value.split()[0]) * 1024 for value in lines('smaps_rollup').values() if value.endswith('kB')]
+    if task.rollup is None:
+        put('rollup', [], rollup)
+    else:
+        # Of the same names but for underscores; /proc writes whole KiB.
+        kib = {name.lower().replace('_', ''): int(value.split()[0])
+               for name, value in lines('smaps_rollup').items() if value.endswith('kB')}
+        found = {field.replace('_', ''): value >> 10 for field, value in task.rollup._asdict().items()}
+        both = kib.keys() & found.keys()
+        assert len(both) >= 18, (kib, found)
+        put('rollup', [found[name] for name in both], [kib[name] for name in both])
+    put('environ', task.environ or b'', text('environ'))
+    misc, none = task.misc, 0xffffffff
+    put('misc', [misc.oom_score, misc.oom_score_adj], [int(text(name)) for name in ('oom_score', 'oom_score_adj')])
+    for name, value in (('loginuid', misc.loginuid), ('sessionid', misc.sessionid)):
+        put(name, none if value is None else value, int(text(name) or none))
+    put('wchan', misc.wchan or '0', text('wchan').decode() or '0')
+    put('label', misc.label or '', text('attr/current').decode().rstrip('\n\0'))
+    return ours, theirs
 
 
 def ways(path, parent):
@@ -127,6 +216,16 @@ def ways(path, parent):
     expected = sorted(int(pid) for tid in tids for pid in
                       Path(f'/proc/{parent}/task/{tid}/children').read_text().split())
     assert children == expected and os.getpid() in children
+    some = [os.getpid(), 2147483647, 1, os.getpid(), parent]
+    assert [task.pid for task in service.some(some)] == [os.getpid(), 1, parent]
+    assert service.some([]) == []
+    # More ids than one request holds.
+    many = service.some(range(1, 40_000))
+    assert [task.pid for task in many] == sorted({task.pid for task in many}) and {1, parent} <= {task.pid for task in many}
+    tree = {task.pid: task.base.ppid for task in service.subtree(parent)}
+    assert list(tree) == sorted(tree) and {parent, os.getpid()} <= tree.keys(), tree
+    assert [pid for pid, ppid in tree.items() if ppid not in tree] == [parent], tree
+    assert [task.pid for task in service.subtree(os.getpid())] == [os.getpid()]
     pids = [task.pid for task in service.all()]
     assert pids == sorted(pids) and {parent, os.getpid()} <= set(pids)
     task = service.one(os.getpid(), task_diag.BASE | task_diag.STATM)
@@ -136,8 +235,14 @@ def ways(path, parent):
     groups = dict(word.split('=') for word in service.info()['groups'].split())
     for name, number in groups.items():
         assert getattr(task_diag, name) == 1 << int(number), name
+    for word in service.info()['strategies'].split():
+        name, number = word.split('=')
+        # The other names are those of functions.
+        if name in ('SET', 'SUBTREE'):
+            assert getattr(task_diag, name) == int(number), name
+    assert {'SET=16', 'SUBTREE=17'} <= set(service.info()['strategies'].split())
     pid = int(Path('/proc/sys/kernel/pid_max').read_text()) + 1
-    for ask in (service.one, service.threads, service.children):
+    for ask in (service.one, service.threads, service.children, service.subtree):
         try:
             ask(pid)
         except ProcessLookupError as e:
@@ -196,6 +301,8 @@ def hidden(path, pid):
     else:
         raise AssertionError('a task that may not be seen')
     assert int(pid) not in [task.pid for task in service.all()]
+    assert [task.pid for task in service.some([int(pid), os.getpid()])] == [os.getpid()]
+    assert service.subtree(int(pid)) == []
 
 
 def hung(path, pid):

@@ -2,6 +2,7 @@
 
 use super::names::Names;
 use super::row::Row;
+use super::{clock, own};
 use crate::cli::printable::push_printable;
 use std::cmp::Ordering;
 use std::fmt::Write;
@@ -38,6 +39,60 @@ pub enum Column {
     Majflt,
     Comm,
     Args,
+    Start,
+    StartTime,
+    Lstart,
+    StartNs,
+    Etime,
+    Etimes,
+    Ni,
+    Pri,
+    Priority,
+    Rtprio,
+    Cls,
+    Psr,
+    Tty,
+    Tpgid,
+    Flag,
+    Nvcsw,
+    Nivcsw,
+    Blkio,
+    Rbytes,
+    Wbytes,
+    Rchars,
+    Wchars,
+    Rops,
+    Wops,
+    Wcbytes,
+    Cgroup,
+    Cgroupns,
+    Ipcns,
+    Mntns,
+    Netns,
+    Pidns,
+    Timens,
+    Userns,
+    Utsns,
+    Nspid,
+    Exe,
+    Cwd,
+    Root,
+    Fds,
+    Nofile,
+    Pss,
+    Uss,
+    Swappss,
+    Oom,
+    Oomadj,
+    Luid,
+    Asession,
+    Wchan,
+    Label,
+    Nnp,
+    Seccomp,
+    Supgid,
+    Supgrp,
+    Environ,
 }
 
 use Column::*;
@@ -71,6 +126,72 @@ const COLUMNS: &[(Column, &str, &[&str], &str, &str)] = &[
     (Majflt, "majflt", &["maj_flt"], "MAJFLT", "page faults with I/O"),
     (Comm, "comm", &["ucmd"], "NAME", "name of the task"),
     (Args, "args", &["cmd", "command"], "COMMAND", "command line; [name] without one"),
+    (Start, "start", &[], "STARTED", "when it was started: the time of the last day, or the day"),
+    (
+        StartTime,
+        "start_time",
+        &[],
+        "START",
+        "when it was started: hour and minute of today, or the day, or the year",
+    ),
+    (Lstart, "lstart", &[], "STARTED", "when it was started, in full"),
+    (StartNs, "start_ns", &[], "START_NS", "when it was started, in nanoseconds since boot"),
+    (Etime, "etime", &[], "ELAPSED", "time since its start, [[DD-]HH:]MM:SS"),
+    (Etimes, "etimes", &[], "ELAPSED", "time since its start in seconds"),
+    (Ni, "ni", &["nice"], "NI", "nice value, -20 to 19"),
+    (Pri, "pri", &[], "PRI", "priority: the higher the sooner"),
+    (Priority, "priority", &[], "PRI", "priority as in /proc/PID/stat: the lower the sooner"),
+    (Rtprio, "rtprio", &[], "RTPRIO", "real-time priority"),
+    (Cls, "cls", &["class", "policy"], "CLS", "scheduling class: TS FF RR B ISO IDL DLN EXT"),
+    (Psr, "psr", &[], "PSR", "processor that it ran on last"),
+    (Tty, "tty", &["tt", "tname"], "TT", "controlling terminal, ? without one"),
+    (Tpgid, "tpgid", &[], "TPGID", "process group in the foreground of its terminal"),
+    (
+        Flag,
+        "f",
+        &["flag", "flags"],
+        "F",
+        "1: forked and ran no other program, 4: used rights of the superuser",
+    ),
+    (Nvcsw, "nvcsw", &[], "NVCSW", "voluntary context switches of the very thread"),
+    (Nivcsw, "nivcsw", &[], "NIVCSW", "involuntary context switches of the very thread"),
+    (Blkio, "blkio", &[], "BLKIO", "clock ticks waited for block I/O; 0 unless delay accounting is on"),
+    (Rbytes, "rbytes", &[], "RBYTES", "bytes read from storage"),
+    (Wbytes, "wbytes", &[], "WBYTES", "bytes written to storage"),
+    (Rchars, "rchars", &[], "RCHARS", "bytes read by calls, from wherever"),
+    (Wchars, "wchars", &[], "WCHARS", "bytes written by calls"),
+    (Rops, "rops", &[], "ROPS", "calls that read"),
+    (Wops, "wops", &[], "WOPS", "calls that write"),
+    (Wcbytes, "wcbytes", &[], "WCBYTES", "bytes that were not written to storage after all"),
+    (Cgroup, "cgroup", &[], "CGROUP", "control groups, the lines of /proc/PID/cgroup"),
+    (Cgroupns, "cgroupns", &[], "CGROUPNS", "inode of the cgroup namespace"),
+    (Ipcns, "ipcns", &[], "IPCNS", "inode of the IPC namespace"),
+    (Mntns, "mntns", &[], "MNTNS", "inode of the mount namespace"),
+    (Netns, "netns", &[], "NETNS", "inode of the network namespace"),
+    (Pidns, "pidns", &[], "PIDNS", "inode of the pid namespace"),
+    (Timens, "timens", &[], "TIMENS", "inode of the time namespace"),
+    (Userns, "userns", &[], "USERNS", "inode of the user namespace"),
+    (Utsns, "utsns", &[], "UTSNS", "inode of the UTS namespace"),
+    (Nspid, "nspid", &[], "NSPID", "its ids, from the reader's pid namespace down to its own"),
+    (Exe, "exe", &[], "EXE", "the running program"),
+    (Cwd, "cwd", &[], "CWD", "working directory"),
+    (Root, "root", &[], "ROOT", "root directory"),
+    (Fds, "fds", &["nfds"], "FDS", "open file descriptors"),
+    (Nofile, "nofile", &[], "NOFILE", "how many there may be"),
+    (Pss, "pss", &[], "PSS", "proportional share of resident memory in KiB"),
+    (Uss, "uss", &[], "USS", "resident memory of its own in KiB"),
+    (Swappss, "swap_pss", &[], "SWAPPSS", "proportional share of swapped-out memory in KiB"),
+    (Oom, "oom", &[], "OOM", "how likely it is killed when memory runs out"),
+    (Oomadj, "oomadj", &[], "OOMADJ", "what is added to that"),
+    (Luid, "luid", &[], "LUID", "user id of the login"),
+    (Asession, "sessionid", &[], "SESSIONID", "session of the audit system"),
+    (Wchan, "wchan", &[], "WCHAN", "where it sleeps in the kernel"),
+    (Label, "label", &["context"], "LABEL", "what a security module calls it"),
+    (Nnp, "nnp", &[], "NNP", "1 if no program that it runs gives it more rights"),
+    (Seccomp, "seccomp", &[], "SECCOMP", "0 without, 1 strict, 2 filters"),
+    (Supgid, "supgid", &[], "SUPGID", "supplementary group ids"),
+    (Supgrp, "supgrp", &[], "SUPGRP", "names of supplementary groups"),
+    (Environ, "environ", &["env"], "ENVIRON", "environment"),
 ];
 
 /// The columns with their names, for the end of the help.
@@ -111,7 +232,40 @@ impl Column {
 
     /// Text stands to the left of its column, numbers to the right.
     pub fn is_text(self) -> bool {
-        matches!(self, State | User | Ruser | Group | Comm | Args)
+        matches!(
+            self,
+            State
+                | User
+                | Ruser
+                | Group
+                | Comm
+                | Args
+                | Start
+                | StartTime
+                | Lstart
+                | Cls
+                | Tty
+                | Cgroup
+                | Nspid
+                | Exe
+                | Cwd
+                | Root
+                | Wchan
+                | Label
+                | Supgid
+                | Supgrp
+                | Environ
+        )
+    }
+
+    /// Whether its number is shown as a time.
+    pub fn is_time(self) -> bool {
+        matches!(self, Time | Etime)
+    }
+
+    /// Whether every task has it at hand, so that it costs little to show.
+    pub fn is_cheap(self) -> bool {
+        (Groups::NATIVE | Groups::SCHED | Groups::MISSING).contains(self.groups())
     }
 
     /// The groups that it takes.
@@ -124,15 +278,17 @@ impl Column {
             Rss | Hwm | Vsz | Swap => Groups::STATM,
             // Without a command line the name stands there.
             Args => Groups::BASE.union(Groups::CMDLINE).union(Groups::MISSING),
+            other => own::groups(other),
         }
     }
 
     /// The value of a column of whole numbers; `None` where the task has none.
-    pub fn number(self, row: &Row) -> Option<u64> {
+    pub fn number(self, row: &Row) -> Option<i64> {
         let pages = |of: fn(&task_diag::protocol::Statm) -> u64| {
             // A task without memory has none of it.
-            Some(row.statm.as_ref().map_or(0, of) * row.page_size / 1024)
+            i64::try_from(row.statm.as_ref().map_or(0, of) * row.page_size / 1024).ok()
         };
+        let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         let base = row.base.as_ref();
         Some(match self {
             Pid => row.tgid.into(),
@@ -144,17 +300,18 @@ impl Column {
             Uid => row.credentials?.euid.into(),
             Ruid => row.credentials?.uid.into(),
             Gid => row.credentials?.egid.into(),
-            Cputimes | Time => row.ticks()? / row.ticks_per_second,
-            Utime => row.stat?.utime,
-            Stime => row.stat?.stime,
+            Cputimes | Time => signed(row.ticks()? / row.ticks_per_second),
+            Utime => signed(row.stat?.utime),
+            Stime => signed(row.stat?.stime),
             Rss => return pages(|statm| statm.total_rss),
             Hwm => return pages(|statm| statm.hiwater_rss.max(statm.total_rss)),
             Vsz => return pages(|statm| statm.total_vm),
             Swap => return pages(|statm| statm.swap),
             Threads => row.stat?.threads.into(),
-            Minflt => row.stat?.minflt,
-            Majflt => row.stat?.majflt,
+            Minflt => signed(row.stat?.minflt),
+            Majflt => signed(row.stat?.majflt),
             State | User | Ruser | Group | Pcpu | Comm | Args => return None,
+            other => return own::number(other, row),
         })
     }
 
@@ -173,9 +330,13 @@ impl Column {
                     text.push('-')
                 };
             }
-            Time => match self.number(row) {
-                Some(seconds) => return clock(text, seconds),
+            Time => match row.ticks() {
+                Some(ticks) => return clock::cpu_time(text, ticks / row.ticks_per_second),
                 None => None,
+            },
+            other if other.is_text() || other.is_time() => match own::push_text(other, text, row, names) {
+                true => return,
+                false => None,
             },
             _ => match self.number(row) {
                 Some(number) => {
@@ -208,17 +369,17 @@ impl Column {
                     |names: &mut Names, row: &Row| row.credentials.map(|c| names.group(c.egid).to_owned());
                 name(names, a).cmp(&name(names, b))
             }
+            Start | StartTime | Lstart => StartNs.compare(a, b, names),
+            other if other.is_text() => {
+                let mut shown = [String::new(), String::new()];
+                let [ours, theirs] = &mut shown;
+                own::push_text(other, ours, a, names);
+                own::push_text(other, theirs, b, names);
+                shown[0].cmp(&shown[1])
+            }
             _ => self.number(a).cmp(&self.number(b)),
         }
     }
-}
-
-fn clock(text: &mut String, seconds: u64) {
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    if days > 0 {
-        let _ = write!(text, "{days}-");
-    }
-    let _ = write!(text, "{:02}:{:02}:{:02}", rest / 3600, rest / 60 % 60, rest % 60);
 }
 
 /// The command line with spaces for its NULs, or the name in brackets where there is none.
@@ -254,15 +415,5 @@ mod tests {
             }
         }
         assert!("nothing".parse::<Column>().is_err());
-    }
-
-    #[test]
-    fn times_have_days_when_they_take_days() {
-        let shown = |seconds| {
-            let mut text = String::new();
-            clock(&mut text, seconds);
-            text
-        };
-        assert_eq!([0, 3661, 86_400 * 12 + 59].map(shown), ["00:00:00", "01:01:01", "12-00:00:59"]);
     }
 }

@@ -2,6 +2,7 @@
 
 use super::column::Column;
 use super::names::Names;
+use super::own;
 use super::row::Row;
 use serde_json::Value;
 use std::fmt::Write as _;
@@ -40,9 +41,23 @@ pub fn object(out: &mut dyn Write, row: &Row, columns: &[Column], names: &mut Na
                     field(out, "args_hex", hex(line))?;
                 }
             }
+            Column::Exe | Column::Cwd | Column::Root | Column::Wchan | Column::Label => {
+                let bytes = own::bytes(*column, row);
+                field(out, name, bytes.as_deref().map_or(Value::Null, text))?;
+                if let Some(bytes) = bytes.filter(|bytes| str::from_utf8(bytes).is_err()) {
+                    field(out, &format!("{name}_hex"), hex(&bytes))?;
+                }
+            }
+            Column::Cgroup | Column::Environ | Column::Supgid | Column::Supgrp | Column::Nspid => {
+                field(out, name, own::array(*column, row, names))?;
+            }
+            Column::Tty => {
+                let device = row.sched.as_ref().map_or(0, |sched| sched.tty_nr);
+                field(out, name, if device == 0 { Value::Null } else { names.terminal(device).into() })?;
+            }
             Column::Pcpu => field(out, name, row.pcpu.map(|percent| (percent * 10.0).round() / 10.0).into())?,
             column => match column.number(row) {
-                Some(number) if *column != Column::Time => field(out, name, number.into())?,
+                Some(number) if !column.is_text() && !column.is_time() => field(out, name, number.into())?,
                 None if !column.is_text() => field(out, name, Value::Null)?,
                 _ => {
                     let mut shown = String::new();

@@ -1,9 +1,11 @@
 //! `task-diag ps`: a look at processes.
 
+mod clock;
 mod column;
 mod json;
 mod names;
 mod origin;
+mod own;
 mod row;
 mod screen;
 mod table;
@@ -30,6 +32,9 @@ pub struct Options {
     /// Only these tasks; with --tree also what is below them
     #[arg(short, long = "pid", value_name = "PID", value_delimiter = ',')]
     pids: Vec<u32>,
+    /// Only these processes and what is below them
+    #[arg(long, value_name = "PID", value_delimiter = ',', conflicts_with_all = ["pids", "threads"])]
+    subtree: Vec<u32>,
     /// Only tasks of these effective users, by name or number
     #[arg(short, long = "user", value_name = "USER", value_delimiter = ',', value_parser = user)]
     users: Vec<u32>,
@@ -95,6 +100,8 @@ fn seconds(text: &str) -> anyhow::Result<Duration> {
 #[derive(Debug)]
 struct Selected {
     pids: Vec<u32>,
+    /// The processes of which all is shown that is below them.
+    top: Vec<u32>,
     users: Vec<u32>,
     threads: bool,
 }
@@ -115,16 +122,18 @@ struct View {
 
 impl View {
     fn new(options: &Options) -> View {
-        use Column::{Args, Comm, Pcpu, Pid, Ppid, Rss, State, Threads, Tid, Time, User, Vsz};
+        use Column::{Args, Comm, Pcpu, Pid, Ppid, Rss, StartTime, State, Threads, Tid, Time, User, Vsz};
         let is_json = options.json || options.ndjson;
         let columns = match &options.columns[..] {
-            [] if is_json => Column::ALL().into_iter().filter(|column| *column != Pcpu).collect(),
+            [] if is_json => {
+                Column::ALL().into_iter().filter(|column| *column != Pcpu && column.is_cheap()).collect()
+            }
             [] if options.threads && options.watch.is_some() => {
                 vec![User, Pid, Tid, State, Pcpu, Time, Rss, Comm, Args]
             }
             [] if options.threads => vec![User, Pid, Tid, State, Time, Rss, Comm, Args],
             [] if options.watch.is_some() => vec![User, Pid, State, Pcpu, Time, Rss, Vsz, Threads, Args],
-            [] => vec![User, Pid, Ppid, State, Time, Rss, Vsz, Threads, Args],
+            [] => vec![User, Pid, Ppid, State, StartTime, Time, Rss, Vsz, Threads, Args],
             chosen => chosen.to_vec(),
         };
         let sort = match &options.sort[..] {
@@ -136,10 +145,11 @@ impl View {
         let needed = columns.iter().chain(sort.iter().map(|key| &key.column));
         let groups = needed.fold(Groups::BASE, |all, column| all | column.groups());
         let of_users = if options.users.is_empty() { Groups::empty() } else { Groups::CRED };
+        let top = if options.tree && options.subtree.is_empty() { &options.pids } else { &options.subtree };
         View {
             selected: Selected {
-                // The rest of a tree is found among all tasks.
                 pids: if options.tree { Vec::new() } else { options.pids.clone() },
+                top: top.clone(),
                 users: options.users.clone(),
                 threads: options.threads,
             },
@@ -147,7 +157,7 @@ impl View {
             sort,
             groups: groups | of_users,
             tree: options.tree,
-            top: options.pids.clone(),
+            top: top.clone(),
             names: Names::default(),
             before: None,
         }

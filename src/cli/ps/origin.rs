@@ -1,16 +1,21 @@
 //! Who is asked: a mount where there is one, or else this very process.
 
+use super::clock::Now;
 use super::row::{Row, Units};
-use super::{Options, Selected};
+use super::{Options, Selected, tree};
 use crate::cli::{SourceChoice, open_source};
 use anyhow::Context;
 use nix::unistd::{getegid, geteuid, getgid, getuid};
+use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::path::Path;
 use task_diag::access::Visibility;
-use task_diag::client::{Client, ClientError, DEFAULT_PATH, Direct, Mount};
+use task_diag::client::{Client, ClientError, DEFAULT_PATH, Direct, Mount, Server};
 use task_diag::protocol::{DumpStrategy, Groups, Request};
 use task_diag::source::Limits;
+
+/// How many ids are asked for at once; up to 64 KiB are taken whole.
+const SET_MAX: usize = 16_000;
 
 /// Requests and answers, whoever is at the other end.
 trait Duplex: Read + Write {}
@@ -23,6 +28,8 @@ pub struct Origin {
     /// There was nobody at the default path when this began, so that this process answers itself; or there may not be,
     /// and it may.
     may_fall_back: bool,
+    /// Whether it knows SET, and whether SUBTREE.
+    knows: [bool; 2],
     units: Units,
 }
 
@@ -38,6 +45,12 @@ impl Origin {
                 client: Client::over(Box::new(mount)),
                 name: path.display().to_string(),
                 may_fall_back: options.path.is_none(),
+                knows: if options.pids.is_empty() && options.subtree.is_empty() {
+                    [false; 2]
+                } else {
+                    let server = Server::beside(path);
+                    [DumpStrategy::Set, DumpStrategy::Subtree].map(|strategy| server.knows(strategy))
+                },
                 units: Units::of_this_machine(),
             }),
             Err(error) if options.path.is_none() => Origin::instead_of(&error.into()),
@@ -65,6 +78,7 @@ impl Origin {
             client: Client::over(Box::new(direct)),
             name,
             may_fall_back: false,
+            knows: [true; 2],
             units: Units::of_this_machine(),
         })
     }
@@ -85,40 +99,52 @@ impl Origin {
     }
 
     fn ask(&mut self, selected: &Selected, groups: Groups) -> Result<Vec<Row>, ClientError> {
-        let mut rows = Vec::new();
-        let strategies = match (&selected.pids[..], selected.threads) {
-            ([], false) => vec![(DumpStrategy::All, 0)],
-            ([], true) => vec![(DumpStrategy::AllThreads, 0)],
-            (pids, false) => pids.iter().map(|pid| (DumpStrategy::One, *pid)).collect(),
-            (pids, true) => pids.iter().map(|pid| (DumpStrategy::Thread, *pid)).collect(),
+        self.units.now = Now::read();
+        let [knows_set, knows_subtree] = self.knows;
+        let one = |strategy| move |pid: &u32| Request { strategy, pid: *pid, groups, ..Request::default() };
+        // Threads of processes that are chosen among all are left out at the end.
+        let requests: Vec<Request> = match (&selected.pids[..], &selected.top[..], selected.threads) {
+            ([], [], false) => vec![Request::all(groups)],
+            ([], top, false) if knows_subtree => top.iter().map(one(DumpStrategy::Subtree)).collect(),
+            ([], _, false) => vec![Request::all(groups)],
+            ([], _, true) => vec![Request::all_threads(groups)],
+            (pids, _, false) if knows_set => {
+                pids.chunks(SET_MAX).map(|some| Request::set(some, groups)).collect()
+            }
+            (pids, _, false) => pids.iter().map(one(DumpStrategy::One)).collect(),
+            (pids, _, true) => pids.iter().map(one(DumpStrategy::Thread)).collect(),
         };
-        for (strategy, pid) in strategies {
-            let request = Request { strategy, pid, groups, ..Request::default() };
-            match self.gather(request, &mut rows, selected) {
+        let mut rows = Vec::new();
+        for request in requests {
+            match self.gather(request, &mut rows) {
                 Err(error) if error.is_no_such_task() => {}
                 outcome => outcome?,
             }
         }
+        if !selected.top.is_empty() {
+            if !knows_subtree || selected.threads {
+                rows = tree::arrange(rows, &selected.top);
+                rows.iter_mut().for_each(|row| row.branches.clear());
+            }
+            // Of those that are below more than one.
+            rows.sort_by_key(|row| row.tgid);
+            let mut seen = HashSet::new();
+            rows.retain(|row| seen.insert(row.pid));
+        }
+        let is_of = |uid| selected.users.contains(&uid);
+        rows.retain(|row| selected.users.is_empty() || row.credentials.is_some_and(|c| is_of(c.euid)));
         Ok(rows)
     }
 
-    fn gather(
-        &mut self,
-        request: Request,
-        rows: &mut Vec<Row>,
-        selected: &Selected,
-    ) -> Result<(), ClientError> {
-        let with_base = request.groups.contains(Groups::BASE);
+    fn gather(&mut self, request: Request, rows: &mut Vec<Row>) -> Result<(), ClientError> {
+        let groups = request.groups;
         let mut dump = self.client.dump(request)?;
         while let Some(task) = dump.next_task()? {
             // One that went while it was being sent has nothing left to show.
-            if with_base && task.base().is_none() {
+            if groups.contains(Groups::BASE) && task.base().is_none() {
                 continue;
             }
-            let is_of = |uid| selected.users.is_empty() || selected.users.contains(&uid);
-            if selected.users.is_empty() || task.credentials().is_some_and(|c| is_of(c.euid)) {
-                rows.push(self.units.row(&task));
-            }
+            rows.push(self.units.row(&task, groups)?);
         }
         Ok(())
     }

@@ -1,13 +1,14 @@
 //! One task as it is shown.
 
+use super::clock::Now;
 use super::column::Column;
 use super::names::Names;
 use nix::unistd::{SysconfVar, sysconf};
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::time::Instant;
-use task_diag::client::TaskRef;
-use task_diag::protocol::{Base, Credentials, Groups, Stat, State, Statm};
+use task_diag::client::{OwnedTask, TaskRef};
+use task_diag::protocol::{Base, Credentials, DecodeError, Groups, Sched, Stat, State, Statm};
 
 /// A task, and the units of its numbers.
 #[derive(Clone, Debug)]
@@ -19,6 +20,9 @@ pub struct Row {
     pub stat: Option<Stat>,
     pub statm: Option<Statm>,
     pub command_line: Option<Box<[u8]>>,
+    pub sched: Option<Sched>,
+    /// All of it, if a group was asked for that is seldom shown.
+    pub rest: Option<Box<OwnedTask>>,
     pub missing: Groups,
     /// Percent of one processor since the look before; `None` at the first.
     pub pcpu: Option<f64>,
@@ -26,13 +30,16 @@ pub struct Row {
     pub branches: Vec<bool>,
     pub page_size: u64,
     pub ticks_per_second: u64,
+    /// When it was looked at.
+    pub now: Now,
 }
 
-/// The machine's units.
+/// The machine's units, and the time of the look.
 #[derive(Clone, Copy, Debug)]
 pub struct Units {
     page_size: u64,
     ticks_per_second: u64,
+    pub now: Now,
 }
 
 impl Units {
@@ -41,11 +48,14 @@ impl Units {
         Units {
             page_size: value(SysconfVar::PAGE_SIZE).unwrap_or(4096),
             ticks_per_second: value(SysconfVar::CLK_TCK).unwrap_or(100).max(1),
+            now: Now::read(),
         }
     }
 
-    pub fn row(self, task: &TaskRef<'_>) -> Row {
-        Row {
+    /// The task as it is shown, of which these groups were asked for.
+    pub fn row(self, task: &TaskRef<'_>, groups: Groups) -> Result<Row, DecodeError> {
+        let seldom = Groups::OWN.difference(Groups::SCHED);
+        Ok(Row {
             pid: task.pid,
             tgid: task.tgid,
             base: task.base().copied(),
@@ -53,12 +63,15 @@ impl Units {
             stat: task.stat().copied(),
             statm: task.statm().copied(),
             command_line: task.command_line().map(Into::into),
+            sched: task.sched().copied(),
+            rest: groups.intersects(seldom).then(|| task.to_owned()).transpose()?.map(Box::new),
             missing: task.missing(),
             pcpu: None,
             branches: Vec::new(),
             page_size: self.page_size,
             ticks_per_second: self.ticks_per_second,
-        }
+            now: self.now,
+        })
     }
 }
 

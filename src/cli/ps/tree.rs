@@ -90,7 +90,7 @@ mod tests {
     use super::*;
     use crate::cli::ps::row::Units;
     use task_diag::client::TaskRef;
-    use task_diag::protocol::{Base, MessageWriter};
+    use task_diag::protocol::{Base, Groups, MessageWriter};
 
     fn rows(parents: &[(u32, u32)]) -> Vec<Row> {
         let row = |(pid, ppid): &(u32, u32)| {
@@ -98,7 +98,7 @@ mod tests {
             MessageWriter::begin(&mut bytes, 0, *pid, *pid).unwrap().finish(false);
             let base = Base { pid: *pid, tgid: *pid, ppid: *ppid, ..Base::default() };
             let task = TaskRef::parse(&bytes).unwrap();
-            Row { base: Some(base), ..Units::of_this_machine().row(&task) }
+            Row { base: Some(base), ..Units::of_this_machine().row(&task, Groups::BASE).unwrap() }
         };
         parents.iter().map(row).collect()
     }
