@@ -6,10 +6,10 @@ mod common;
 use common::child::Child;
 use common::daemon::Daemon;
 use common::handle::{Handle, one, request};
-use common::identity::{CAP_SYS_PTRACE, Caps, Identity};
+use common::identity::Identity;
 use common::place::place_for_set_user_id;
 use common::readers::{READERS, cannot_be_known};
-use common::sources::{Source, sources};
+use common::sources::sources;
 use common::zoo::{self, Animal, users};
 use common::{needs, proc};
 use nix::errno::Errno;
@@ -18,7 +18,7 @@ use std::ffi::CString;
 use std::os::unix::fs::PermissionsExt;
 use std::ptr::null;
 use task_diag::protocol::{DumpStrategy, Groups};
-use users::{ALICE, BOB};
+use users::ALICE;
 
 /// What the kernel lets the calling thread see.
 fn allowed(pid: u32) -> Option<bool> {
