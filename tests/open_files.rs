@@ -331,7 +331,7 @@ fn many_at_once() {
         }
         let reads = || proc::read(&format!("{}/io", daemon.server())).map(|io| reads_of(&io)).unwrap();
         let before = reads();
-        file.request(&Request::set(&[copies.pid(), sparse.pid(), named.pid()], GROUPS));
+        file.request(&Request::set([copies.pid(), sparse.pid(), named.pid()], GROUPS));
         let answer = More::of(&file.read_to_end(BUFFER).unwrap());
         assert_eq!(answer.len(), 3);
         let read = reads() - before;
