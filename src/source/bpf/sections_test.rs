@@ -1,14 +1,14 @@
 //! Sections that the tasks program writes, against what /proc says of the same tasks.
 
-use super::abi::Batch;
-use super::programs::{Ask, Mode, Programs};
+use super::programs::{Ask, LoadError, Programs};
 use crate::access::Reader;
 use crate::protocol::Groups;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::MetadataExt;
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
 
 const MADE_OF: u32 = 1 << 15;
 const GROUPS: u32 = 33;
@@ -33,10 +33,6 @@ impl Drop for Killed {
     }
 }
 
-fn groups() -> Groups {
-    Groups::from_bits_retain(1 << 33 | 1 << 34 | 1 << 35 | 1 << 36 | 1 << 37 | 1 << 39 | 1 << 42 | 1 << 43)
-}
-
 fn sections(bytes: &[u8]) -> Sections {
     let mut found = Sections::new();
     let mut rest = bytes;
@@ -53,37 +49,19 @@ fn sections(bytes: &[u8]) -> Sections {
     found
 }
 
-/// What the program says of these tasks, by their ids for the reader; all processes without any.
-fn told(
-    programs: &Programs,
-    reader: u32,
-    per_thread: bool,
-    ids: &[u32],
-) -> BTreeMap<u32, (u32, u32, Sections)> {
+/// What the program says of these tasks, by their ids for the reader: their ids for us, and sections.
+fn told(programs: &Programs, reader: u32, ids: &[u32]) -> BTreeMap<u32, (u32, Sections)> {
     let reader = Reader { tid: reader, ..Reader::default() };
-    let mut all = BTreeMap::new();
-    let mut keep = |batch: Batch<'_>| {
-        for (at, record) in batch.records.iter().enumerate().filter(|(_, record)| record.base.pid != 0) {
-            let found = sections(batch.sections(at).expect("room"));
-            all.insert(record.base.pid, (record.daemons_tgid, record.daemons_pid, found));
-        }
-    };
-    let ask = Ask { groups: groups(), per_thread, limit: 1024, first: 1, ..Ask::default() };
+    let ask = Ask { groups: Groups::OWN, ..Ask::default() };
     let mut slot = programs.slot();
-    if !ids.is_empty() {
-        let answer = programs.tasks(&mut slot, &reader, ask, ids).unwrap();
-        keep(slot.batch(answer.count, false, true));
-        return all;
-    }
-    let mut first = 1;
-    loop {
-        let answer = programs.ask(&mut slot, &reader, Ask { mode: Mode::Processes, first, ..ask }).unwrap();
-        keep(slot.batch(answer.count, false, true));
-        match answer.outcome {
-            super::programs::Outcome::More => first = answer.next,
-            _ => return all,
-        }
-    }
+    let answer = programs.tasks(&mut slot, &reader, ask, ids).unwrap();
+    let batch = slot.batch(answer.count, false, true);
+    let there = (0..batch.records.len()).filter(|at| batch.records[*at].base.pid != 0);
+    let one = |at: usize| {
+        let record = &batch.records[at];
+        (record.base.pid, (record.daemons_pid, sections(batch.sections(at).unwrap_or_default())))
+    };
+    there.map(one).collect()
 }
 
 fn number(payload: &[u8], at: usize, length: usize) -> u64 {
@@ -101,7 +79,6 @@ fn line<'a>(status: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// The same made from /proc; `None` if the task is gone. `level`: how many pid namespaces lie above the reader's.
-/// `groups` of IO and SCHED are the thread's where the directory is below `task`.
 fn of_proc(dir: &str, level: usize, sections: &Sections) -> Option<Sections> {
     let status = text(&format!("{dir}/status"))?;
     let stat = text(&format!("{dir}/stat"))?;
@@ -191,66 +168,38 @@ fn of_proc(dir: &str, level: usize, sections: &Sections) -> Option<Sections> {
     Some(all)
 }
 
-/// Looks at all these tasks until each was once the same in /proc; gives how often each section was compared.
-fn compare(
-    programs: &Programs,
-    reader: u32,
-    level: usize,
-    per_thread: bool,
-    ids: &[u32],
-) -> BTreeMap<u32, usize> {
-    let mut counts = BTreeMap::new();
-    let mut settled = std::collections::BTreeSet::new();
-    let mut differing = BTreeMap::new();
-    for _ in 0..30 {
+/// Looks at these tasks until each was the same in /proc at once; gives those that never were.
+fn differing(programs: &Programs, reader: u32, level: usize, ids: &[u32]) -> Vec<String> {
+    let mut open = ids.to_vec();
+    let mut differing = Vec::new();
+    for _ in 0..200 {
         differing.clear();
-        let mut keys: BTreeMap<u64, (String, String)> = BTreeMap::new();
-        for (id, (tgid, pid, mut sections)) in told(programs, reader, per_thread, ids) {
-            let dir = if per_thread { format!("/proc/{tgid}/task/{pid}") } else { format!("/proc/{pid}") };
-            if let (Some(key), Some(text)) = (sections.remove(&CGROUP), text(&format!("{dir}/cgroup"))) {
-                let first = keys.entry(number(&key, 0, 8)).or_insert_with(|| (dir.clone(), text.clone()));
-                if first.1 != text && fs::metadata(&first.0).is_ok() && fs::metadata(&dir).is_ok() {
-                    differing.insert(id, format!("cgroups of {dir} and {}", first.0));
-                    continue;
-                }
+        let told = told(programs, reader, &open);
+        let mut cgroups: BTreeMap<Vec<u8>, String> = BTreeMap::new();
+        open.retain(|id| {
+            let Some((pid, mut sections)) = told.get(id).cloned() else { return false };
+            let dir = format!("/proc/{pid}");
+            let cgroup = text(&format!("{dir}/cgroup")).unwrap_or_default();
+            let same_cgroups =
+                *cgroups.entry(sections.remove(&CGROUP).unwrap()).or_insert(cgroup.clone()) == cgroup;
+            let expected = of_proc(&dir, level, &sections);
+            let same = same_cgroups && expected.as_ref() == Some(&sections);
+            if !same {
+                differing.push(format!("{dir} {sections:?}\n{expected:?}"));
             }
-            if settled.contains(&(tgid, pid)) {
-                continue;
-            }
-            let Some(expected) = of_proc(&dir, level, &sections) else { continue };
-            if sections == expected {
-                settled.insert((tgid, pid));
-                sections.keys().for_each(|id| *counts.entry(*id).or_default() += 1);
-            } else {
-                differing.insert(id, format!("{dir}\n {sections:?}\n {expected:?}"));
-            }
-        }
-        // The tester itself, and whoever else is at work, may differ.
-        if differing.is_empty() {
+            !same
+        });
+        if open.is_empty() {
             break;
         }
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(10));
     }
-    let count = settled.len();
-    assert!(differing.len() * 10 <= count, "besides {count} that are the same, these differ: {differing:?}");
-    counts
+    differing
 }
 
-/// Threads of this process, a zombie, one with files, an environment of several pages, one in a terminal.
-fn processes() -> Vec<Killed> {
-    let start = |command: &mut Command| Killed(command.stdin(Stdio::null()).spawn().unwrap());
-    let long = "e".repeat(9000);
-    vec![
-        start(Command::new("sleep").arg("100").env("LONG", &long)),
-        start(Command::new("sleep").arg("100").env_clear()),
-        start(Command::new("true").arg("zombie")),
-        start(Command::new("nice").args(["-n", "5", "sh", "-c", "exec 7</dev/null; sleep 100; :"])),
-        start(Command::new("script").args(["-qc", "sleep 100", "/dev/null"]).stdout(Stdio::null())),
-    ]
-}
-
-fn programs() -> Option<Programs> {
-    match Programs::load() {
+fn programs() -> Option<&'static Programs> {
+    static PROGRAMS: OnceLock<Result<Programs, LoadError>> = OnceLock::new();
+    match PROGRAMS.get_or_init(Programs::load) {
         Ok(programs) => Some(programs),
         Err(why) => {
             assert!(std::env::var_os("CI").is_none(), "no BPF: {why}");
@@ -260,43 +209,75 @@ fn programs() -> Option<Programs> {
     }
 }
 
+fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    for _ in 0..3_000 {
+        if let Some(found) = look() {
+            return found;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("it does not come");
+}
+
+/// Short and long environments, a zombie, open files, another niceness, a terminal.
 #[test]
 fn sections_are_those_of_proc() {
     let Some(programs) = programs() else { return };
-    let _processes = processes();
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    let start = |command: &mut Command| Killed(command.stdin(Stdio::null()).spawn().unwrap());
+    let processes = [
+        start(Command::new("sleep").arg("100").env("LONG", "e".repeat(9000))),
+        start(Command::new("sleep").arg("100").env_clear()),
+        start(&mut Command::new("true")),
+        start(Command::new("nice").args(["-n", "5", "sh", "-c", "exec 7</dev/null; sleep 100; :"])),
+        start(Command::new("script").args(["-qc", "sleep 100", "/dev/null"]).stdout(Stdio::null())),
+    ];
+    let mut ids: Vec<u32> = processes.iter().map(|process| process.0.id()).collect();
+    let [.., zombie, _, terminal] = ids[..] else { unreachable!() };
+    let sleeper = wait_for(|| {
+        let state = text(&format!("/proc/{zombie}/stat"))?;
+        let children = text(&format!("/proc/{terminal}/task/{terminal}/children"))?;
+        let sleeper = children.split_whitespace().next()?.parse().ok()?;
+        let name = text(&format!("/proc/{sleeper}/comm"))?;
+        (state.contains(") Z") && name == "sleep\n").then_some(sleeper)
+    });
+    ids.push(sleeper);
     let own = std::process::id();
-    let counts = compare(&programs, own, 0, false, &[]);
-    println!("{counts:?}");
-    for id in [GROUPS, SCHED, IO, NS, FD_COUNT, MISC] {
-        assert!(counts[&id] > 20, "{counts:?}");
+    assert_eq!(differing(programs, own, 0, &ids), [""; 0]);
+
+    let all = [GROUPS, SCHED, IO, NS, FD_COUNT, ENVIRON, CGROUP, MISC];
+    let told = told(programs, own, &ids);
+    for (pid, (_, sections)) in &told {
+        let ids: Vec<u32> = sections.keys().copied().collect();
+        let expected = all.into_iter().filter(|id| *id != ENVIRON || pid != &zombie);
+        assert!(ids.into_iter().eq(expected), "of {pid}: {:?}", sections.keys());
     }
-    assert!(counts[&ENVIRON] > 6, "{counts:?}");
-    let counts = compare(&programs, own, 0, true, &[]);
-    println!("{counts:?}");
-    assert!(counts[&SCHED] > 20);
+    assert!(told[&ids[0]].1[&ENVIRON].len() > 9000);
+    assert_eq!(told[&ids[1]].1[&ENVIRON], b"");
+    assert!(number(&told[&ids[5]].1[&SCHED], 72, 4) != 0, "no terminal");
+}
+
+#[test]
+fn sections_of_kernel_threads() {
+    let Some(programs) = programs() else { return };
+    let threads = fs::read_to_string("/proc/2/task/2/children").unwrap();
+    let ids: Vec<u32> = threads.split_whitespace().map(|pid| pid.parse().unwrap()).collect();
+    // A few may be busy all the while.
+    let differing = differing(programs, std::process::id(), 0, &ids);
+    assert!(ids.len() > 10 && differing.len() * 5 < ids.len(), "{differing:?}");
 }
 
 #[test]
 fn sections_for_a_reader_in_a_nested_namespace() {
     let Some(programs) = programs() else { return };
     let mut command = Command::new("unshare");
-    command.args([
-        "--pid",
-        "--fork",
-        "--kill-child",
-        "sh",
-        "-c",
-        "sleep 100 & sleep 100 & read x < /proc/self/stat; echo $x; wait",
-    ]);
+    let script = "sleep 100 & sleep 100 & read x < /proc/self/stat; echo $x; wait";
+    command.args(["--pid", "--fork", "--kill-child", "sh", "-c", script]);
     let mut outer = Killed(command.stdout(Stdio::piped()).spawn().unwrap());
     let mut reader = String::new();
     BufReader::new(outer.0.stdout.take().unwrap()).read_line(&mut reader).unwrap();
     let reader: u32 = reader.split_whitespace().next().unwrap().parse().unwrap();
-    assert!(fs::metadata(format!("/proc/{reader}")).unwrap().uid() == 0);
-    std::thread::sleep(std::time::Duration::from_millis(100));
-    let counts = compare(&programs, reader, 1, false, &[]);
-    println!("{counts:?}");
-    assert_eq!(counts[&NS], 3);
-    assert_eq!(counts[&ENVIRON], 3);
+    assert_eq!(differing(programs, reader, 1, &[1, 2, 3]), [""; 0]);
+    let told = told(programs, reader, &[1, 2, 3, 4]);
+    let pids: Vec<u64> = told.values().map(|(_, sections)| number(&sections[&NS], 48, 4)).collect();
+    assert_eq!(pids, [1, 2, 3]);
 }
