@@ -39,7 +39,7 @@ fn a_set_is_what_is_listed() {
         assert_eq!(pids(&tasks), [second[0], first[2], first[0]], "as listed, each once");
         for task in &tasks {
             let alone = file.dump(&one(task.pid, LIGHT)).unwrap();
-            assert_eq!([task.clone()], *alone, "as ONE shows it");
+            assert_eq!(std::slice::from_ref(task), &*alone, "as ONE shows it");
         }
         // More than any read holds, and then more than any request holds.
         let all: Vec<u32> = farm.processes.iter().flatten().copied().collect();
