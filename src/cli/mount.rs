@@ -35,7 +35,7 @@ enum Hidepid {
     /// Nothing
     #[default]
     Ptrace,
-    /// BASE, CRED, STAT, STATM and CMDLINE
+    /// BASE, CRED, STAT, STATM, CMDLINE, GROUPS, SCHED, CGROUP and MISC
     Proc,
 }
 

@@ -47,6 +47,7 @@ pub struct ProcRoot {
     own: OwnNamespaces,
     remembers_dumpable: Option<bool>,
     tick: u64,
+    labels: bool,
 }
 
 impl ProcRoot {
@@ -67,6 +68,7 @@ impl ProcRoot {
             own: OwnNamespaces { user: inode("user"), pid: inode("pid"), cgroup: inode("cgroup") },
             remembers_dumpable: kernel_remembers_dumpable(),
             tick: 1_000_000_000 / clock_ticks(),
+            labels: std::fs::read("/proc/self/attr/current").is_ok(),
         })
     }
 
@@ -89,6 +91,11 @@ impl ProcRoot {
     /// Nanoseconds of a clock tick.
     pub(crate) fn tick(&self) -> u64 {
         self.tick
+    }
+
+    /// Whether a security module labels tasks: where none does, the file says `EINVAL` of every task.
+    pub(crate) fn has_labels(&self) -> bool {
+        self.labels
     }
 
     /// The thread-group ids of all processes, ascending.

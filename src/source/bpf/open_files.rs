@@ -4,7 +4,7 @@ use super::BpfSource;
 use super::files_abi::{
     DESCRIPTORS, FilesSlot, FilesState, FilesTarget, LINKS, Naming, OpenFile, PIDFD_NAME, TARGETS,
 };
-use super::gather::Listed;
+use super::mappings::Listed;
 use super::programs::Programs;
 use super::slots::Lease;
 use crate::access::Reader;

@@ -154,8 +154,13 @@ impl ProcfsSource {
         let mut wanted: Vec<&mut Task> = wanted.collect();
         let places = wanted.iter_mut().map(|task| (&task.record, &mut task.sections)).collect();
         taskstats.put_before(reader, !selection.per_thread(), places);
+        // To who sees everything it is enough that the task whose number was asked for is still there.
+        let is_there = |task: &Task| match &task.anchor {
+            Anchor::Directory(dir) if reader.sees_everything() => dir.owner_of_files().is_ok(),
+            anchor => self.still_visible(reader, selection, &task.record, anchor),
+        };
         for task in wanted {
-            if !self.still_visible(reader, selection, &task.record, &task.anchor) {
+            if !is_there(task) {
                 task.has -= Groups::TASKSTATS;
             }
         }

@@ -174,10 +174,9 @@ fn misc(out: &mut Vec<u8>, text: &mut Vec<u8>, dir: &TaskDir, question: &Questio
         false => None,
     };
     let wchan = wchan.filter(|name| *name != b"0" && !name.is_empty());
-    // Without a security module there is no such file, or nothing in it.
-    let label = dir.read("attr/current", text).ok().map(|label| label.trim_ascii_end().to_vec());
-    let label = label.map(|label| label.strip_suffix(b"\0").map_or(label.clone(), <[u8]>::to_vec));
-    let label = label.filter(|label| !label.is_empty());
+    let label = question.root.has_labels().then(|| dir.read("attr/current", text).ok()).flatten();
+    let end = |label: &[u8]| label.iter().rposition(|c| !matches!(c, b'\0' | b'\n')).map_or(0, |at| at + 1);
+    let label = label.map(|label| label[..end(label)].to_vec()).filter(|label| !label.is_empty());
     let misc = Misc {
         oom_score,
         oom_score_adj,
