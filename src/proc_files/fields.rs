@@ -96,34 +96,45 @@ pub(crate) fn open_files_limits(text: &[u8]) -> Option<FdCount> {
     Some(FdCount { soft_limit, hard_limit, ..FdCount::default() })
 }
 
+/// The lines of `smaps_rollup` in their order, each with its place among the fields of [`Rollup`].
+const ROLLUP: [(&[u8], usize); 22] = [
+    (b"Rss", 0),
+    (b"Pss", 1),
+    (b"Pss_Dirty", 2),
+    (b"Pss_Anon", 3),
+    (b"Pss_File", 4),
+    (b"Pss_Shmem", 5),
+    (b"Shared_Clean", 6),
+    (b"Shared_Dirty", 7),
+    (b"Private_Clean", 8),
+    (b"Private_Dirty", 9),
+    (b"Referenced", 10),
+    (b"Anonymous", 11),
+    (b"KSM", 12),
+    (b"LazyFree", 13),
+    (b"AnonHugePages", 14),
+    (b"ShmemPmdMapped", 16),
+    (b"FilePmdMapped", 17),
+    (b"Shared_Hugetlb", 18),
+    (b"Private_Hugetlb", 19),
+    (b"Swap", 20),
+    (b"SwapPss", 21),
+    (b"Locked", 15),
+];
+
 /// The file `smaps_rollup`. Lines that a kernel does not write are 0.
 pub(crate) fn rollup(text: &[u8]) -> Option<Rollup> {
-    let bytes = |key| number(text, key).map(|kib| kib << 10);
-    let or_none = |key| bytes(key).unwrap_or(0);
-    Some(Rollup {
-        rss: bytes("Rss")?,
-        pss: bytes("Pss")?,
-        pss_dirty: or_none("Pss_Dirty"),
-        pss_anon: or_none("Pss_Anon"),
-        pss_file: or_none("Pss_File"),
-        pss_shmem: or_none("Pss_Shmem"),
-        shared_clean: or_none("Shared_Clean"),
-        shared_dirty: or_none("Shared_Dirty"),
-        private_clean: or_none("Private_Clean"),
-        private_dirty: or_none("Private_Dirty"),
-        referenced: or_none("Referenced"),
-        anonymous: or_none("Anonymous"),
-        ksm: or_none("KSM"),
-        lazy_free: or_none("LazyFree"),
-        anon_huge_pages: or_none("AnonHugePages"),
-        locked: or_none("Locked"),
-        shmem_pmd_mapped: or_none("ShmemPmdMapped"),
-        file_pmd_mapped: or_none("FilePmdMapped"),
-        shared_hugetlb: or_none("Shared_Hugetlb"),
-        private_hugetlb: or_none("Private_Hugetlb"),
-        swap: or_none("Swap"),
-        swap_pss: or_none("SwapPss"),
-    })
+    let mut bytes = [0_u64; 22];
+    let mut next = 0;
+    // The first line is that of an address range.
+    for line in text.split(|c| *c == b'\n').skip(1) {
+        let Some(colon) = memchr::memchr(b':', line) else { continue };
+        let Some(found) = ROLLUP[next..].iter().position(|(key, _)| *key == &line[..colon]) else { continue };
+        next += found + 1;
+        bytes[ROLLUP[next - 1].1] =
+            decimal(line[colon + 1..].strip_suffix(b" kB")?.trim_ascii_start())? << 10;
+    }
+    (next > 0).then(|| zerocopy::transmute!(bytes))
 }
 
 /// Position, flags and inode of an open descriptor, from its `fdinfo`.
@@ -154,7 +165,11 @@ mod tests {
         let limits = b"Max open files            1024                 unlimited            files     \n";
         let expected = FdCount { soft_limit: 1024, hard_limit: u64::MAX, ..FdCount::default() };
         assert_eq!(open_files_limits(limits), Some(expected));
-        assert_eq!(rollup(b"Rss:    12 kB\nPss:  3 kB\n").unwrap().rss, 12 << 10);
+        let rollup =
+            rollup(b"1-2 ---p 00000000 00:00 0  [rollup]\nRss:    12 kB\nNew:  1 kB\nSwapPss:  3 kB\n")
+                .unwrap();
+        assert_eq!((rollup.rss, rollup.pss, rollup.swap_pss), (12 << 10, 0, 3 << 10));
+        assert_eq!(super::rollup(b""), None);
     }
 
     #[test]

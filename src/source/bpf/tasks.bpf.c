@@ -139,6 +139,7 @@ GLOBAL u64 warm_lines(struct batch *batch, u32 count) {
 GLOBAL u32 warm(struct batch *batch, struct view *view, u32 count) {
     if (!batch || !view) return 0;
     u32 groups = view->groups, unguarded = view->unguarded, lines = view->options & WITH_LINES, i;
+    u32 strings = lines || (direct_map && view->sections >> (ENVIRON - 32) & 1);
     struct mm_struct___plain *plain = 0;
     u64 sink = touch(batch->tasks, bpf_core_field_offset(struct task_struct, signal));
     bpf_for(i, 0, count) {
@@ -163,8 +164,8 @@ GLOBAL u32 warm(struct batch *batch, struct view *view, u32 count) {
         batch->entries[i & 63] = batch->nodes[i & 63] = 0;
         if (!batch->memories[i & 63]) continue;
         if (!unguarded) sink += address_in(mm, user_ns) + word_at(place(bitmap, flags));
-        if (lines) {
-            u64 start = mm->arg_start;
+        if (strings) {
+            u64 start = lines ? mm->arg_start : mm->env_start;
             batch->starts[i & 63] = start;
             batch->entries[i & 63] = address_in(mm, pgd) + (start >> (top_shift & 63) & 511) * 8;
             batch->nodes[i & 63] = address_in(mm, mm_mt.ma_root);
@@ -183,7 +184,7 @@ GLOBAL u32 warm(struct batch *batch, struct view *view, u32 count) {
                 sink += int_at(batch->counters[i & 63] + per_cpu_offset[cpu]);
         }
     }
-    if (lines) sink += warm_lines(batch, count);
+    if (strings) sink += warm_lines(batch, count);
     batch->sink = sink;
     return 0;
 }

@@ -107,7 +107,7 @@ fn fill(
         }
         attribute_id::FD => descriptors(out, text, dir)?,
         attribute_id::ROLLUP => {
-            let rollup = fields::rollup(dir.read_whole("smaps_rollup", text)?).ok_or(unreadable)?;
+            let rollup = fields::rollup(dir.read("smaps_rollup", text)?).ok_or(unreadable)?;
             out.extend_from_slice(rollup.as_bytes());
         }
         attribute_id::ENVIRON => out.extend_from_slice(dir.read_whole("environ", text)?),
