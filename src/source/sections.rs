@@ -48,6 +48,11 @@ impl<'a> Sections<'a> {
         Groups::from_bits_truncate(1_u64.checked_shl(id).unwrap_or(0)) & Groups::OWN
     }
 
+    /// Whether there are any but private ones.
+    pub(crate) fn has_groups(&self) -> bool {
+        self.iter().any(|(id, _)| !Self::group(id).is_empty())
+    }
+
     /// The payload of that number.
     pub fn get(&self, id: u16) -> Option<&'a [u8]> {
         self.iter().find(|(found, _)| *found == u32::from(id)).map(|(_, payload)| payload)

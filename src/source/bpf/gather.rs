@@ -271,7 +271,7 @@ impl Memory {
     /// Puts the sections of one task together, where they are not all in one place.
     fn merge(&mut self, batch: Batch<'_>, at: usize) {
         let entry = &mut self.entries[at];
-        let told = batch.sections(at).map_or(Sections::default(), Sections::new);
+        let told = batch.sections(at).map(Sections::new).filter(Sections::has_groups).unwrap_or_default();
         let alone = told.is_empty() && entry.sections.is_empty();
         let (list, range) = match entry.files.take_if(|_| !alone) {
             Some((list, range)) => (list, range),
