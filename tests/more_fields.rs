@@ -3,42 +3,13 @@
 mod common;
 
 use common::daemon::Daemon;
-use common::handle::{BUFFER, Handle, one, request};
-use common::more::{More, expected};
+use common::handle::{Handle, one, request};
+use common::more::{GROUPS, agree, ask, expected};
 use common::sources::sources;
 use common::zoo;
 use common::{needs, proc};
 use std::collections::BTreeMap;
 use task_diag::protocol::{DumpStrategy, Groups, Request};
-
-/// All of them but those that other tests hold against something else.
-const GROUPS: Groups = Groups::OWN.difference(Groups::TASKSTATS);
-
-/// The answer to a request.
-fn ask(file: &Handle, request: &Request) -> Vec<More> {
-    file.request(request);
-    More::of(&file.read_to_end(BUFFER).unwrap())
-}
-
-/// Looks until the answer is what /proc said before or says after it: what is shared with others moves by itself.
-#[track_caller]
-fn agree(what: &str, mut look: impl FnMut() -> (BTreeMap<u16, String>, [BTreeMap<u16, String>; 2])) {
-    let mut open: Option<Vec<u16>> = None;
-    let mut last = String::new();
-    for _ in 0..40 {
-        let (got, [before, after]) = look();
-        let ids = open.take().unwrap_or_else(|| (32..44).collect());
-        let differs = |id: &u16| got.get(id) != before.get(id) && got.get(id) != after.get(id);
-        let left: Vec<u16> = ids.into_iter().filter(differs).collect();
-        if left.is_empty() {
-            return;
-        }
-        let id = left[0];
-        last = format!("{id}: {:?}\nnot {:?}\nnor {:?}", got.get(&id), before.get(&id), after.get(&id));
-        open = Some(left);
-    }
-    panic!("{what}: {last}");
-}
 
 #[test]
 fn processes_one_by_one() {

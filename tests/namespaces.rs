@@ -5,6 +5,7 @@ mod common;
 
 use common::daemon::Daemon;
 use common::handle::{Handle, one, request};
+use common::more::{self, agree, expected};
 use common::needs;
 use common::proc::{self, Status};
 use common::sources::sources;
@@ -13,7 +14,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 use task_diag::client::OwnedTask;
-use task_diag::protocol::{DumpStrategy, Groups};
+use task_diag::protocol::{DumpStrategy, Groups, Request};
 use users::ALICE;
 
 const FILE: &str = "TASK_DIAG_FILE";
@@ -178,6 +179,21 @@ fn look_from_here() {
     let listed = own.iter().map(|animal| animal.child.pid()).filter(|pid| shown.contains_key(pid));
     assert_eq!(children, listed.collect::<Vec<_>>());
     assert!(file.dump(&one(u32::MAX / 2, groups)).is_err(), "a number that nothing has");
+
+    // And so are those of lists, and what the groups from 32 on say.
+    let still: Vec<u32> = own.iter().map(|animal| animal.pid).filter(|pid| shown.contains_key(pid)).collect();
+    let listed = file.dump(&Request::set(still.clone(), Groups::BASE)).unwrap();
+    assert_eq!(listed.iter().map(|task| task.pid).collect::<Vec<_>>(), still);
+    let below = file.dump(&Request::subtree(std::process::id(), Groups::BASE)).unwrap();
+    let below: Vec<u32> = below.iter().map(|task| task.pid).collect();
+    assert!(below.is_sorted() && still.iter().all(|pid| below.contains(pid)), "{below:?}");
+    for pid in still {
+        agree(&format!("task {pid}"), || {
+            let before = expected(&pid.to_string(), more::GROUPS, true);
+            let [task] = &more::ask(&file, &one(pid, more::GROUPS))[..] else { panic!("{pid} is gone") };
+            (task.lines(more::GROUPS), [before, expected(&pid.to_string(), more::GROUPS, true)])
+        });
+    }
 }
 
 fn cannot_be_known(pid: u32) -> bool {

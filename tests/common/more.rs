@@ -1,5 +1,6 @@
 //! The groups from 32 on: what an answer says of them, and what the files of /proc say, in the same words.
 
+use super::handle::{BUFFER, Handle};
 use super::proc::read;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -7,9 +8,38 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use task_diag::protocol::{
     Attribute, CgroupList, DescriptorList, FdCount, Files, Groups, Io, Membership, Messages, Misc,
-    NAMESPACE_KINDS, Namespaces, Rollup, Sched, attribute_id,
+    NAMESPACE_KINDS, Namespaces, Request, Rollup, Sched, attribute_id,
 };
 use zerocopy::FromBytes;
+
+/// All of them but those that other tests hold against something else.
+pub const GROUPS: Groups = Groups::OWN.difference(Groups::TASKSTATS);
+
+/// The answer to a request.
+pub fn ask(file: &Handle, request: &Request) -> Vec<More> {
+    file.request(request);
+    More::of(&file.read_to_end(BUFFER).unwrap())
+}
+
+/// Looks until the answer is what /proc said before or says after it: what is shared with others moves by itself.
+#[track_caller]
+pub fn agree(what: &str, mut look: impl FnMut() -> (BTreeMap<u16, String>, [BTreeMap<u16, String>; 2])) {
+    let mut open: Option<Vec<u16>> = None;
+    let mut last = String::new();
+    for _ in 0..40 {
+        let (got, [before, after]) = look();
+        let ids = open.take().unwrap_or_else(|| (32..44).collect());
+        let differs = |id: &u16| got.get(id) != before.get(id) && got.get(id) != after.get(id);
+        let left: Vec<u16> = ids.into_iter().filter(differs).collect();
+        if left.is_empty() {
+            return;
+        }
+        let id = left[0];
+        last = format!("{id}: {:?}\nnot {:?}\nnor {:?}", got.get(&id), before.get(&id), after.get(&id));
+        open = Some(left);
+    }
+    panic!("{what}: {last}");
+}
 
 /// The attributes from 32 on of each task of an answer, pieces joined.
 #[derive(Debug)]
