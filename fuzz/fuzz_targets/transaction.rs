@@ -12,11 +12,15 @@ use task_diag::client::OwnedTask;
 use task_diag::counters::Counters;
 use task_diag::engine::{EngineError, Transaction};
 use task_diag::protocol::{
-    DumpStrategy, Groups, MESSAGE_LEN, Message, MessageWriter, Messages, Request, VmaFields, VmaStat,
-    push_vma,
+    Descriptor, DumpStrategy, Groups, MESSAGE_LEN, MembershipHeader, Message, MessageWriter, Messages,
+    Request, VmaFields, VmaStat, push_descriptor, push_membership, push_vma,
 };
-use task_diag::source::{Anchor, Budget, Gathered, Sections, Selection, Source, SourceError, Visit, Walk};
+use task_diag::source::{
+    Anchor, Budget, Gathered, Sections, Selection, Source, SourceError, TaskstatsError, Visit, Walk,
+    push_section,
+};
 use task_diag::task::{Facts, TaskRecord};
+use zerocopy::IntoBytes;
 
 #[derive(Arbitrary, Debug)]
 struct Input {
@@ -39,7 +43,7 @@ struct Made {
 #[derive(Arbitrary, Debug)]
 enum Step {
     Write(Vec<u8>),
-    Ask { groups: u8, missing: bool, strategy: u8, pid: u8 },
+    Ask { groups: u8, more: u8, missing: bool, strategy: u8, pid: u8 },
     Read { size: u16, alice: bool },
     ReadToEnd { size: u16, alice: bool },
     End(u8),
@@ -53,8 +57,12 @@ struct Task {
     mappings: Vec<u8>,
     plain_mappings: Vec<u8>,
     line: Vec<u8>,
+    sections: Vec<u8>,
     missing: Groups,
 }
+
+/// The groups from 32 on that tasks have here: cut between words, cut between records, never cut.
+const MORE: [Groups; 4] = [Groups::GROUPS, Groups::IO, Groups::FD, Groups::ENVIRON];
 
 /// The longest piece of a task that cannot be cut: a mapping with statistics and the longest name.
 const LONGEST_PIECE: usize = MESSAGE_LEN + 4 + 64 + 80 + 256 + 4;
@@ -72,7 +80,20 @@ impl Task {
             push_vma(&mut mappings, &fields, Some(&VmaStat::default()), &name).unwrap();
             push_vma(&mut plain_mappings, &fields, None, &name).unwrap();
         }
+        let mut sections = Vec::new();
+        let gids = vec![7; usize::from(made.mappings)];
+        push_section(&mut sections, 33, |out| push_membership(out, &MembershipHeader::default(), &gids));
+        push_section(&mut sections, 35, |out| out.extend([made.name; 56]));
+        push_section(&mut sections, 40, |out| {
+            for fd in 0..made.mappings {
+                let name = vec![b'n'; usize::from(made.name ^ fd)];
+                push_descriptor(out, &Descriptor { fd: fd.into(), name: &name, ..Descriptor::default() })
+                    .unwrap();
+            }
+        });
+        push_section(&mut sections, 42, |out| out.extend((0..made.line).map(|n| n as u8)));
         let mut groups = Groups::BASE | Groups::CRED | Groups::STAT;
+        groups.extend(MORE);
         if !made.without_memory {
             groups |= Groups::VMA | Groups::VMA_STAT | Groups::STATM | Groups::CMDLINE;
         }
@@ -81,7 +102,7 @@ impl Task {
         }
         let line = (0..made.line).map(|n| n as u8).collect();
         let missing = if made.missing { Groups::STATM } else { Groups::empty() };
-        let mut task = Task { record, groups, mappings, plain_mappings, line, missing };
+        let mut task = Task { record, groups, mappings, plain_mappings, line, sections, missing };
         task.give_to(made.alices);
         task
     }
@@ -103,7 +124,7 @@ impl Task {
             groups: self.groups & asked,
             mappings: if shown(Groups::VMA) { mappings } else { &[] },
             command_line: if shown(Groups::CMDLINE) { &self.line } else { &[] },
-            sections: Sections::default(),
+            sections: Sections::new(&self.sections),
             missing: self.missing,
             anchor: &Anchor::Number,
         }
@@ -133,6 +154,10 @@ impl Source for MadeUp {
 
     fn counters(&self) -> &Arc<Counters> {
         &self.2
+    }
+
+    fn taskstats(&self) -> Result<(), TaskstatsError> {
+        Err(TaskstatsError::Unknown)
     }
 
     fn reader(&self, _: u32, _: u32, _: u32) -> Result<Reader, CallerError> {
@@ -248,7 +273,7 @@ impl Session {
             }
             Err(EngineError::Request(_)) => assert!(self.pending && self.expected.request.is_none()),
             Err(EngineError::Source(SourceError::NoSuchTask)) => {
-                assert!(self.expected.request.unwrap().strategy == DumpStrategy::One);
+                assert!(self.expected.request.as_ref().unwrap().strategy == DumpStrategy::One);
             }
             Err(EngineError::Source(SourceError::OverBudget(user))) => assert_eq!(user, reader(alice).fsuid),
             Err(e) => panic!("{e}"),
@@ -259,14 +284,14 @@ impl Session {
     }
 
     fn check(&mut self, read: &[u8], alice: bool) {
-        let request = self.expected.request.unwrap();
+        let seq = self.expected.request.as_ref().unwrap().seq;
         let tasks = self.tasks.lock().unwrap();
         let mut whole = 0;
         for message in Messages::new(read) {
             let message = message.expect("a well-formed message");
             whole += rewritten(&message, &read[whole..]);
             let Expected { tasks: got, open, .. } = &mut self.expected;
-            assert_eq!(message.seq, request.seq);
+            assert_eq!(message.seq, seq);
             let bare = message.attributes().next().is_none();
             assert!(!(message.continues && bare));
             let may = tasks.get(&message.pid).is_some_and(|task| may_see(&reader(alice), &task.record));
@@ -286,7 +311,7 @@ impl Session {
     /// At the end of a dump.
     fn end(&mut self, alice: bool) {
         assert!(!self.expected.open, "the dump ended within a task");
-        let Some(Request { groups, strategy, pid, .. }) = self.expected.request else { panic!() };
+        let Some(Request { groups, strategy, pid, .. }) = self.expected.request.clone() else { panic!() };
         if self.expected.disturbed {
             return;
         }
@@ -308,6 +333,13 @@ impl Session {
                 push_vma(&mut mappings, &fields, vma.stat.as_ref(), &vma.name).unwrap();
             }
             assert!(mappings == want.mappings);
+            for (id, payload) in want.sections.iter() {
+                let got = match id {
+                    35 => got.io.as_ref().map(IntoBytes::as_bytes),
+                    _ => got.payloads.get(&(id as u16)).map(Vec::as_slice),
+                };
+                assert_eq!(got, groups.contains(Groups::from_bits_retain(1 << id)).then_some(payload));
+            }
         }
     }
 }
@@ -335,11 +367,12 @@ fuzz_target!(|input: Input| {
     for step in input.steps.iter().take(100) {
         match step {
             Step::Write(bytes) => session.write(bytes),
-            Step::Ask { groups, missing, strategy, pid } => {
+            Step::Ask { groups, more, missing, strategy, pid } => {
                 let mut groups = Groups::from_bits_retain(u64::from(*groups));
                 groups.set(Groups::MISSING, *missing);
+                MORE.iter().enumerate().for_each(|(n, group)| groups.set(*group, more >> n & 1 != 0));
                 let strategy = if strategy % 2 == 0 { DumpStrategy::All } else { DumpStrategy::One };
-                let request = Request { seq: 7, groups, strategy, pid: (*pid).into() };
+                let request = Request { seq: 7, groups, strategy, pid: (*pid).into(), pids: Vec::new() };
                 session.write(&request.to_bytes());
             }
             Step::Read { size, alice } => drop(session.read((*size).into(), *alice)),

@@ -49,6 +49,7 @@ impl<'a> Sections<'a> {
     }
 
     /// Whether there are any but private ones.
+    #[cfg(feature = "bpf")]
     pub(crate) fn has_groups(&self) -> bool {
         self.iter().any(|(id, _)| !Self::group(id).is_empty())
     }

@@ -16,6 +16,7 @@ use crate::counters::Counters;
 use crate::proc_files::{ProcRoot, Status, TaskDir, decimal, is_absent};
 use crate::protocol::{DumpStrategy, Groups};
 use crate::task::{Facts, TaskRecord};
+#[cfg(feature = "bpf")]
 pub(super) use contents::Contents;
 use gather::{NEVER_SPLIT, ONE_FILE, Task, gather, gather_by_number};
 use nix::errno::Errno;
