@@ -98,7 +98,7 @@ fn transaction() -> Transaction {
 }
 
 fn dump(transaction: &Transaction, groups: Groups, buffer: &mut [u8]) -> usize {
-    transaction.write(&Request { groups, ..Request::default() }.to_bytes()).unwrap();
+    transaction.write(0, &Request { groups, ..Request::default() }.to_bytes()).unwrap();
     let n = transaction.read(|| Ok(Reader::default()), buffer).unwrap();
     assert_eq!(transaction.read(|| Ok(Reader::default()), &mut []).unwrap(), 0);
     n

@@ -152,3 +152,30 @@ fn a_subtree_ends_at_what_may_not_be_seen() {
         assert_eq!(pids(&everything), sorted(vec![child.pid(), middle, last, other]));
     }
 }
+
+#[test]
+fn lists_that_wait_are_bounded() {
+    if !needs::root_and_fuse() {
+        return;
+    }
+    let own = lives::sleeper();
+    for source in sources() {
+        let daemon = Daemon::start_with(source, &["--parked-per-user", "1"]);
+        let far: Vec<u32> = (0..15_000).map(|n| (1 << 30) + n).collect();
+        let long = Request::set(far, Groups::BASE).to_bytes();
+        Identity::user("Alice", ALICE).run(|| {
+            let files: Vec<Handle> = (0..40).map(|_| Handle::open(daemon.path())).collect();
+            let written: Vec<_> = files.iter().map(|file| file.write(&long)).collect();
+            let taken = written.iter().take_while(|outcome| **outcome == Ok(long.len())).count();
+            assert_eq!(taken, (1 << 20) / 60_000, "lists of 60,000 bytes in one MiB");
+            assert!(written[taken..].iter().all(|outcome| *outcome == Err(Errno::ENOMEM)));
+            // Others are not concerned, nor are requests without a list.
+            assert_eq!(files[39].read(BUFFER), Ok(vec![]), "nothing was asked for");
+            assert_eq!(files[39].write(&one(own.pid, Groups::BASE).to_bytes()), Ok(40));
+            assert_eq!(files[0].read(BUFFER), Ok(vec![]), "none of them is there");
+            assert_eq!(files[38].write(&long), Ok(long.len()), "what was read to its end is kept no more");
+        });
+        let file = Handle::open(daemon.path());
+        assert_eq!(file.write(&long), Ok(long.len()), "another user");
+    }
+}

@@ -239,13 +239,14 @@ struct Session {
 
 impl Session {
     fn write(&mut self, bytes: &[u8]) {
-        match self.transaction.write(bytes) {
+        match self.transaction.write(ALICE, bytes) {
             Ok(n) => {
                 assert!(!self.pending && n == bytes.len() && n >= 16);
                 self.pending = true;
                 self.expected = Expected { request: Request::parse(bytes).ok(), ..Expected::default() };
             }
             Err(EngineError::Busy) => assert!(self.pending),
+            Err(EngineError::Source(SourceError::OverBudget(ALICE))) => assert!(!self.pending),
             Err(e) => assert!(!self.pending && bytes.len() < 16 && e.to_errno() == 22),
         }
     }

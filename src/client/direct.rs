@@ -40,7 +40,7 @@ impl Read for Direct {
 
 impl Write for Direct {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        self.transaction.write(data).map_err(as_io)
+        self.transaction.write(nix::unistd::geteuid().as_raw(), data).map_err(as_io)
     }
 
     fn flush(&mut self) -> io::Result<()> {

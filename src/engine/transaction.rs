@@ -53,11 +53,14 @@ pub struct Transaction {
     dump: Mutex<Option<Box<Dump>>>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 enum Phase {
     Idle,
-    /// Written and not yet read; judged by the first read.
-    Requested(Result<Request, RequestError>),
+    /// Written and not yet read; judged by the first read. A list of tasks counts among what is kept.
+    Requested {
+        request: Result<Request, RequestError>,
+        _list: Option<Share>,
+    },
     Reading,
 }
 
@@ -67,11 +70,12 @@ impl Transaction {
         Transaction { source, phase: Mutex::new(Phase::Idle), dump: Mutex::default() }
     }
 
-    /// Takes a request; gives the number of bytes taken, which is all of them.
+    /// Takes a request of `user`; gives the number of bytes taken, which is all of them.
     ///
     /// # Errors
-    /// `EBUSY` before all else while an earlier request is unread, `EINVAL` for less than a netlink header.
-    pub fn write(&self, data: &[u8]) -> Result<usize, EngineError> {
+    /// `EBUSY` before all else while an earlier request is unread, `EINVAL` for less than a netlink header, `ENOMEM` where the
+    /// user may not have a list of tasks kept.
+    pub fn write(&self, user: u32, data: &[u8]) -> Result<usize, EngineError> {
         let counters = self.source.counters();
         let mut phase = self.phase.lock();
         if !matches!(*phase, Phase::Idle) {
@@ -83,8 +87,16 @@ impl Transaction {
             counters.invalid.count();
             return Err(e.into());
         }
+        let listed = request.as_ref().map_or(0, |request| size_of_val(&*request.pids));
+        let _list = match listed {
+            0 => None,
+            bytes => Some(self.source.budget().take(user, bytes).ok_or_else(|| {
+                counters.over_budget.count();
+                SourceError::OverBudget(user)
+            })?),
+        };
         counters.requests.count();
-        *phase = Phase::Requested(request);
+        *phase = Phase::Requested { request, _list };
         Ok(data.len())
     }
 
@@ -99,17 +111,23 @@ impl Transaction {
         buf: &mut [u8],
     ) -> Result<usize, EngineError> {
         let mut dump = self.dump.lock();
-        let requested = match &*self.phase.lock() {
-            Phase::Idle => return Ok(0),
-            Phase::Requested(request) => Some(request.clone()),
-            Phase::Reading => None,
+        // What the list of a request counts for is given back, as the dump will count for itself.
+        let requested = {
+            let mut phase = self.phase.lock();
+            match *phase {
+                Phase::Idle => return Ok(0),
+                _ => match std::mem::replace(&mut *phase, Phase::Reading) {
+                    Phase::Requested { request, .. } => Some(request),
+                    _ => None,
+                },
+            }
         };
         let begin = Instant::now();
         let outcome = self.fill(&mut dump, requested, reader, buf);
         self.count(&outcome, begin.elapsed());
         match outcome {
-            Ok(n) if n > 0 => *self.phase.lock() = Phase::Reading,
-            Err(EngineError::BufferTooSmall) => *self.phase.lock() = Phase::Reading,
+            Ok(n) if n > 0 => {}
+            Err(EngineError::BufferTooSmall) => {}
             _ => {
                 *dump = None;
                 *self.phase.lock() = Phase::Idle;

@@ -254,7 +254,7 @@ impl Filesystem for TaskDiagFs {
 
     fn write(
         &self,
-        _req: &Request,
+        req: &Request,
         _ino: INodeNo,
         fh: FileHandle,
         _offset: u64,
@@ -268,9 +268,14 @@ impl Filesystem for TaskDiagFs {
             return reply.error(Errno::EINVAL);
         }
         let Some(handle) = self.handles.get(fh.0) else { return reply.error(Errno::EBADF) };
-        match handle.transaction.write(data) {
+        match handle.transaction.write(req.uid(), data) {
             Ok(n) => reply.written(n as u32),
-            Err(e) => reply.error(errno(&e)),
+            Err(e) => {
+                if e.to_errno() == libc::ENOMEM {
+                    self.seldom_kept.warn(&e);
+                }
+                reply.error(errno(&e));
+            }
         }
     }
 

@@ -206,6 +206,8 @@ impl Source for BpfSource {
                 }
             }
         }
-        Ok(Box::new(BpfWalk::new(self, selection, listed, numbers, members_of)))
+        let bytes = listed.len() * size_of::<u32>();
+        let share = self.budget().take(reader.fsuid, bytes).ok_or(SourceError::OverBudget(reader.fsuid))?;
+        Ok(Box::new(BpfWalk::new(self, selection, listed, numbers, members_of, share)))
     }
 }

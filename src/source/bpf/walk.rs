@@ -7,7 +7,7 @@ use super::gather::{self, Memory, Verdict, same_program};
 use super::programs::{Ask, Mode, Outcome};
 use crate::access::{Reader, Sight, sight};
 use crate::protocol::{DumpStrategy, Groups};
-use crate::source::{Anchor, Gathered, Selection, SourceError, Visit, Walk, typical_len};
+use crate::source::{Anchor, Gathered, Selection, Share, SourceError, Visit, Walk, typical_len};
 use crate::task::{Facts, TaskRecord};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -26,6 +26,8 @@ pub(super) struct BpfWalk {
     average: usize,
     /// The process whose threads the listed tasks are, where they are such.
     members_of: Option<u32>,
+    /// What the list counts for.
+    _share: Share,
     /// The visitor had no room in the read under way.
     full: bool,
     /// Bytes that are gathered at once; 0 once nothing may be kept for the next read.
@@ -44,6 +46,7 @@ impl BpfWalk {
         listed: VecDeque<u32>,
         numbers: Option<u32>,
         members_of: Option<u32>,
+        share: Share,
     ) -> BpfWalk {
         static DUMPS: AtomicU64 = AtomicU64::new(1);
         BpfWalk {
@@ -55,6 +58,7 @@ impl BpfWalk {
             numbers,
             average: typical_len(selection.groups),
             members_of,
+            _share: share,
             full: false,
             reach: if selection.groups.intersects(Groups::VMA | Groups::FD) { 1 } else { 0 },
             ahead: None,

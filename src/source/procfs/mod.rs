@@ -263,7 +263,7 @@ impl Source for ProcfsSource {
                 }
             }
         }
-        let bytes = size_of_val(&*leaders);
+        let bytes = size_of_val(&*leaders) + upcoming.len() * size_of::<TaskId>();
         let share = self.budget.take(reader.fsuid, bytes).ok_or(SourceError::OverBudget(reader.fsuid))?;
         Ok(Box::new(ProcfsWalk {
             source: self.clone(),
