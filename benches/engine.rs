@@ -3,7 +3,7 @@
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 use std::sync::Arc;
-use task_diag::access::{CallerError, Reader};
+use task_diag::access::{CallerError, Reader, Sight};
 use task_diag::counters::Counters;
 use task_diag::engine::Transaction;
 use task_diag::protocol::{Attribute, Groups, Messages, Request};
@@ -81,8 +81,8 @@ impl Walk for PreparedWalk {
         self.next == self.records.len()
     }
 
-    fn still_visible(&self, _: &Reader, _: &TaskRecord, _: &Anchor) -> bool {
-        true
+    fn sight(&self, _: &Reader, _: &TaskRecord, _: &Anchor) -> Sight {
+        Sight::Full
     }
 }
 

@@ -3,14 +3,15 @@
 mod common;
 
 use common::daemon::Daemon;
-use common::handle::{Handle, one, request};
+use common::handle::{BUFFER, Handle, one, request};
 use common::hung::Hung;
+use common::more::More;
 use common::sources::sources;
 use common::zoo::{Animal, lives, names};
 use common::{needs, tools, wait};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use task_diag::client::OwnedTask;
-use task_diag::protocol::{DumpStrategy, Groups};
+use task_diag::protocol::{DumpStrategy, Groups, attribute_id};
 
 const MEMORY: Groups = Groups::VMA.union(Groups::CMDLINE);
 const ASKED: Groups =
@@ -158,5 +159,39 @@ fn python_is_told() {
         let (said, _) = tools::succeeds(check.arg(daemon.path()).arg(hung.pid().to_string()));
         // Not every source needs the lock.
         assert!(said == "late\n" || source.name != "procfs", "{said}");
+    }
+}
+
+#[test]
+fn a_process_that_hangs_in_exec_holds_nobody_up() {
+    if !needs::root_and_fuse() {
+        return;
+    }
+    let other = lives::sleeper();
+    let asked = Groups::BASE | Groups::STAT | Groups::SCHED | Groups::IO | Groups::FD | Groups::MISSING;
+    for source in sources() {
+        let daemon = Daemon::start_with(source, IMPATIENT);
+        let file = Handle::open(daemon.path());
+        let hung = Hung::in_exec();
+        for _ in 0..10 {
+            let (mut found, mut whole) = (false, false);
+            file.request(&request(DumpStrategy::All, 0, asked));
+            for task in More::of(&file.read_to_end(BUFFER).unwrap()) {
+                found |= task.pid == hung.pid();
+                let all = [attribute_id::SCHED, attribute_id::IO, attribute_id::FD];
+                whole |= task.pid == other.pid && all.iter().all(|id| task.payloads.contains_key(id));
+            }
+            assert!(found, "{}: the hung process is shown", source.name);
+            if whole {
+                break;
+            }
+        }
+        file.answers(other.pid);
+        hung.let_go();
+        wait::until("the process tells everything again", || {
+            file.request(&one(hung.pid(), asked));
+            let tasks = More::of(&file.read_to_end(BUFFER).unwrap());
+            tasks.iter().any(|task| task.payloads.contains_key(&attribute_id::IO))
+        });
     }
 }

@@ -225,6 +225,38 @@ fn a_half_sent_task_is_closed_for_other_eyes() {
     }
 }
 
+/// What its owner was being told of a task does not go on for somebody to whom only the unguarded is shown.
+#[test]
+fn a_half_sent_task_is_closed_for_who_may_see_less_of_it() {
+    if !needs::root_and_fuse() {
+        return;
+    }
+    let child = Child::start(0, |inside| {
+        inside.must(ALICE.assume());
+        inside.set_dumpable(true);
+        for _ in 0..2000 {
+            // SAFETY: new mappings, of turns in protection, so that they stay apart.
+            unsafe {
+                let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+                libc::mmap(std::ptr::null_mut(), 4096, libc::PROT_READ, flags, -1, 0);
+                libc::mmap(std::ptr::null_mut(), 4096, libc::PROT_NONE, flags, -1, 0);
+            }
+        }
+    });
+    let nobody = Identity { caps: Caps::None, ..Identity::user("Bob", users::BOB) };
+    for source in sources() {
+        let daemon = Daemon::start_with(source, &["--hidepid", "proc"]);
+        let file = Handle::open(daemon.path());
+        let asked = one(child.pid(), Groups::BASE | Groups::VMA);
+        ALICE.run(|| {
+            file.request(&asked);
+            assert!(wire::messages(&file.read(4096).unwrap(), asked.seq)[0].continues);
+        });
+        let rest = nobody.run(|| file.read_to_end(4096).unwrap());
+        assert_eq!(rest.concat().len(), 28, "{}: a bare message", source.name);
+    }
+}
+
 #[test]
 fn two_threads_share_one_dump() {
     if !needs::root_and_fuse() {

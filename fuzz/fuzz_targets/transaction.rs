@@ -7,7 +7,7 @@ use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use task_diag::access::{CallerError, Reader, may_see};
+use task_diag::access::{CallerError, Reader, Sight, may_see, sight};
 use task_diag::client::OwnedTask;
 use task_diag::counters::Counters;
 use task_diag::engine::{EngineError, Transaction};
@@ -209,9 +209,10 @@ impl Walk for MadeUpWalk {
         self.left.is_empty()
     }
 
-    fn still_visible(&self, reader: &Reader, task: &TaskRecord, _: &Anchor) -> bool {
+    fn sight(&self, reader: &Reader, task: &TaskRecord, _: &Anchor) -> Sight {
         let tasks = self.tasks.lock().unwrap();
-        tasks.get(&task.base.pid).is_some_and(|now| now.record == *task && may_see(reader, &now.record))
+        let same = tasks.get(&task.base.pid).filter(|now| now.record == *task);
+        same.map_or(Sight::Nothing, |now| sight(reader, &now.record))
     }
 }
 

@@ -1,7 +1,7 @@
 //! The state of one open file: no request, a request, or a dump half read.
 
 use super::packer::{Packed, Progress, pack, pack_bare};
-use crate::access::{CallerError, Reader};
+use crate::access::{CallerError, Reader, Sight, sight};
 use crate::counters::Counters;
 use crate::protocol::{Groups, Request, RequestError};
 use crate::source::{Anchor, Budget, Gathered, Sections, Selection, Share, Source, SourceError, Visit, Walk};
@@ -197,6 +197,8 @@ struct Dump {
 /// A task larger than a buffer, with what of it is still to be sent.
 struct HalfSent {
     record: TaskRecord,
+    /// How much of it was shown to whom it was gathered for: others may have to see less.
+    seen: Sight,
     groups: Groups,
     mappings: Vec<u8>,
     command_line: Vec<u8>,
@@ -255,7 +257,7 @@ impl Dump {
                 }
                 // A task is cut only where it would not fit an empty buffer.
                 Packed::Part(n) if used == 0 => {
-                    *half_sent = HalfSent::new(&task, progress, budget, reader.fsuid);
+                    *half_sent = HalfSent::new(&task, progress, budget, reader);
                     if half_sent.is_none() {
                         failed = Some(SourceError::OverBudget(reader.fsuid).into());
                         return Visit::Full;
@@ -279,7 +281,7 @@ impl Dump {
 
     /// Sends more of a half-sent task, or closes it if the reader may not see it any more.
     fn go_on(&mut self, mut half: HalfSent, reader: &Reader, buf: &mut [u8]) -> Packed {
-        let packed = if self.walk.still_visible(reader, &half.record, &half.anchor) {
+        let packed = if self.walk.sight(reader, &half.record, &half.anchor) >= half.seen {
             let mut progress = half.progress;
             let packed = pack_for(reader, buf, self.seq, &half.gathered(), &mut progress);
             half.progress = progress;
@@ -304,12 +306,14 @@ fn pack_for(reader: &Reader, buf: &mut [u8], seq: u32, task: &Gathered, progress
 
 impl HalfSent {
     /// `None` where the user may not have so much kept.
-    fn new(task: &Gathered, progress: Progress, budget: &Arc<Budget>, user: u32) -> Option<HalfSent> {
+    fn new(task: &Gathered, progress: Progress, budget: &Arc<Budget>, reader: &Reader) -> Option<HalfSent> {
         let lists = task.mappings.len() + task.command_line.len() + task.sections.len();
         let bytes = size_of::<HalfSent>() + lists;
         Some(HalfSent {
-            _share: budget.take(user, bytes)?,
+            _share: budget.take(reader.fsuid, bytes)?,
             record: *task.record,
+            // Whatever it is, it was enough to be shown at all.
+            seen: sight(reader, task.record).max(Sight::Unguarded),
             groups: task.groups,
             mappings: task.mappings.to_vec(),
             command_line: task.command_line.to_vec(),

@@ -126,8 +126,8 @@ fn denied() -> Result<Rules, seccompiler::BackendError> {
     // Typing on the terminal that it was started from, and flags of files, which take no right to write.
     let requests = [TIOCSTI, TIOCLINUX, TIOCSETD, FS_IOC_SETFLAGS, FS_IOC_FSSETXATTR];
     let requests = requests.into_iter().map(|request| argument(1, Eq, u64::from(request as u32)));
-    // Any socket takes those that change the network (SIOCSIFFLAGS and its kin).
-    let network = argument(1, MaskedEq(0xff00), 0x8900);
+    // Any socket takes those that change the network (SIOCSIFFLAGS and its kin, and those of wireless ones, 0x8bxx).
+    let network = argument(1, MaskedEq(0xfd00), 0x8900);
     rules.insert(SYS_ioctl, requests.chain([network]).collect::<Result<_, _>>()?);
     Ok(rules)
 }

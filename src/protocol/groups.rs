@@ -72,8 +72,9 @@ impl Groups {
         .union(Self::MISC)
         .union(Self::MISSING);
 
-    /// The groups that mirror files which only their owner may open (mode 0400).
-    pub const OWNERS: Self = Self::IO.union(Self::FD_COUNT).union(Self::FD).union(Self::ENVIRON);
+    /// The groups that mirror files which only their owner may open (mode 0400), and TASKSTATS, which tells what `io` does.
+    pub const OWNERS: Self =
+        Self::TASKSTATS.union(Self::IO).union(Self::FD_COUNT).union(Self::FD).union(Self::ENVIRON);
 
     /// The groups that this project adds to those of the kernel patch, without MISSING.
     pub const OWN: Self = Self::from_bits_retain(0xfff << attribute_id::TASKSTATS);

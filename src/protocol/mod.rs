@@ -33,7 +33,7 @@ pub use groups::{Groups, attribute_id};
 pub use message::MessageWriter;
 pub use own::*;
 pub use owned_attribute::OwnedAttribute;
-pub use request::{DumpStrategy, Request, RequestError};
+pub use request::{DumpStrategy, MOST_LISTED, Request, RequestError};
 pub use stat::Stat;
 pub use statm::Statm;
 pub use vma::{VmFlags, VmaFields, VmaHeader, VmaStat, push_vma};

@@ -20,6 +20,9 @@ struct Wire {
     pad: u32,
 }
 
+/// Ids that a set may have: about as many as a `write` of 64 KiB holds.
+pub const MOST_LISTED: u32 = 16_384;
+
 const REQUEST_LEN: usize = size_of::<Wire>();
 const _: () = assert!(REQUEST_LEN == 40);
 
@@ -113,7 +116,7 @@ impl Request {
         Self { strategy: DumpStrategy::Children, pid, ..Self::all(groups) }
     }
 
-    /// Asks for these tasks; 16,000 or so are the most that one `write` takes.
+    /// Asks for these tasks, [`MOST_LISTED`] at most.
     pub fn set(pids: impl Into<Vec<u32>>, groups: Groups) -> Self {
         Self { strategy: DumpStrategy::Set, pids: pids.into(), ..Self::all(groups) }
     }
@@ -149,6 +152,9 @@ impl Request {
         if strategy == DumpStrategy::Set {
             let words = behind.as_chunks().0.iter().map(|word| u32::from_ne_bytes(*word));
             let count = words.clone().next().ok_or(RequestError::NoList)?;
+            if count > MOST_LISTED {
+                return Err(RequestError::LongList(count));
+            }
             pids.extend(words.skip(1).take(count as usize));
             if pids.len() < count as usize {
                 return Err(RequestError::ShortList { count, found: pids.len() });
@@ -214,6 +220,9 @@ pub enum RequestError {
     /// A set without the number of its ids.
     #[error("a set of tasks needs the number of its ids at byte 40")]
     NoList,
+    /// A set of more ids than one may have.
+    #[error("a set of {0} ids, but 16,384 are the most")]
+    LongList(u32),
     /// A set with fewer ids than it counts.
     #[error("a set of {count} ids, but only {found} follow")]
     ShortList {
@@ -234,6 +243,7 @@ impl RequestError {
             | Self::Truncated { .. }
             | Self::UnknownStrategy(_)
             | Self::NoList
+            | Self::LongList(_)
             | Self::ShortList { .. } => EINVAL,
         }
     }
@@ -301,6 +311,8 @@ mod tests {
             bytes[..4].copy_from_slice(&(len as u32).to_ne_bytes());
             assert_eq!(Request::parse(&bytes), Err(error));
         }
+        let long = Request::set(vec![1; MOST_LISTED as usize + 1], Groups::BASE).to_bytes();
+        assert_eq!(Request::parse(&long), Err(RequestError::LongList(MOST_LISTED + 1)));
         let mut bytes = Request { strategy: DumpStrategy::One, ..set }.to_bytes();
         bytes.extend([0xff; 8]);
         assert_eq!(Request::parse(&bytes).unwrap().pids, []);

@@ -18,7 +18,7 @@ pub use procfs::ProcfsSource;
 pub use sections::{Sections, push_section};
 pub use taskstats::{Answers, Taskstats, TaskstatsError};
 
-use crate::access::{CallerError, Reader};
+use crate::access::{CallerError, Reader, Sight};
 use crate::counters::Counters;
 use crate::proc_files::{ProcRoot, TaskDir};
 use crate::protocol::{DumpStrategy, Groups, MESSAGE_LEN};
@@ -123,8 +123,8 @@ pub trait Walk: Send {
     /// Whether no task is left, as far as is known without looking.
     fn is_finished(&self) -> bool;
 
-    /// Whether `reader` may now see a task that was visited before, and that it is still that very task.
-    fn still_visible(&self, reader: &Reader, task: &TaskRecord, anchor: &Anchor) -> bool;
+    /// How much `reader` is now shown of a task that was visited before; nothing if it is not that very task any more.
+    fn sight(&self, reader: &Reader, task: &TaskRecord, anchor: &Anchor) -> Sight;
 }
 
 /// What a visitor says of the task it was handed.
@@ -166,13 +166,12 @@ impl Gathered<'_> {
     }
 }
 
-/// The groups for which a task's memory, or files of other file systems, are touched: they may hang.
-const HANGING: Groups = Groups::VMA
-    .union(Groups::VMA_STAT)
-    .union(Groups::CMDLINE)
-    .union(Groups::FD)
-    .union(Groups::ROLLUP)
-    .union(Groups::ENVIRON);
+/// The groups out of a task's memory.
+const MEMORY: Groups =
+    Groups::VMA.union(Groups::VMA_STAT).union(Groups::CMDLINE).union(Groups::ROLLUP).union(Groups::ENVIRON);
+
+/// The groups that may hang: a task's memory, files of other file systems, and what waits for an exec to end (`stat`, `io`).
+const HANGING: Groups = MEMORY.union(Groups::STAT).union(Groups::OWN).difference(Groups::TASKSTATS);
 
 /// Bytes that the message of a typical task with these groups takes.
 fn typical_len(groups: Groups) -> usize {

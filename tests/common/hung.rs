@@ -11,7 +11,7 @@ use super::zoo::comm;
 use super::{proc, wait};
 use fuser::{
     BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, Generation, INodeNo,
-    LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyData, ReplyEntry, Request,
+    LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry, Request,
 };
 use std::ffi::{CString, OsStr};
 use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
@@ -19,8 +19,13 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 use tempfile::TempDir;
 
-/// Reads that nobody answers; `None` once they are let go.
-type Waiting = Arc<Mutex<Option<Vec<ReplyData>>>>;
+/// Reads and closings that nobody answers; `None` once they are let go.
+type Waiting = Arc<Mutex<Option<Vec<Unanswered>>>>;
+
+enum Unanswered {
+    Read(ReplyData),
+    Close(ReplyEmpty),
+}
 
 /// A file system of one file, of one page.
 struct Silent {
@@ -74,8 +79,15 @@ impl Filesystem for Silent {
         reply: ReplyData,
     ) {
         match &mut *self.waiting.lock().unwrap() {
-            Some(waiting) => waiting.push(reply),
+            Some(waiting) => waiting.push(Unanswered::Read(reply)),
             None => reply.error(Errno::EIO),
+        }
+    }
+
+    fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+        match &mut *self.waiting.lock().unwrap() {
+            Some(waiting) => waiting.push(Unanswered::Close(reply)),
+            None => reply.ok(),
         }
     }
 }
@@ -103,14 +115,36 @@ fn look(inside: &Inside, _: usize) {
 }
 
 impl Hung {
-    /// Makes it, and waits until it hangs.
-    pub fn new() -> Hung {
+    /// A process in the middle of an exec, which waits for the end of closing a file: until then, whoever asks the kernel for
+    /// what depends on its rights waits, too.
+    pub fn in_exec() -> Hung {
+        let (place, waiting, session, path) = Self::silent();
+        let child = Child::start_not_waiting(0, |inside| {
+            // SAFETY: a C string.
+            inside.check(unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) });
+            let arguments = [c"sleep".as_ptr(), c"1000".as_ptr(), std::ptr::null()];
+            inside.exec(c"/bin/sleep", &arguments)
+        });
+        let hung = Hung { waiting, child, _session: session, _place: place };
+        wait::until("the file system is asked", || {
+            hung.waiting.lock().unwrap().as_ref().is_some_and(|waiting| !waiting.is_empty())
+        });
+        hung
+    }
+
+    fn silent() -> (TempDir, Waiting, BackgroundSession, CString) {
         let place = TempDir::new().unwrap();
         let waiting: Waiting = Arc::new(Mutex::new(Some(Vec::new())));
         let mut config = Config::default();
         config.mount_options = vec![MountOption::FSName("silent".into()), MountOption::RO];
         let session = fuser::spawn_mount(Silent { waiting: waiting.clone() }, place.path(), &config).unwrap();
         let path = CString::new(place.path().join("silent").as_os_str().as_encoded_bytes()).unwrap();
+        (place, waiting, session, path)
+    }
+
+    /// Makes it, and waits until it hangs.
+    pub fn new() -> Hung {
+        let (place, waiting, session, path) = Self::silent();
         let stacks = Stacks::new(1);
         let plan = ThreadPlan { name: comm(b"looks"), run: look, number: 0 };
         let (page, none) = (proc::page_size() as usize, std::ptr::null_mut());
@@ -147,7 +181,10 @@ impl Hung {
     pub fn let_go(&self) {
         let waiting = self.waiting.lock().unwrap().take();
         for reply in waiting.into_iter().flatten() {
-            reply.error(Errno::EIO);
+            match reply {
+                Unanswered::Read(reply) => reply.error(Errno::EIO),
+                Unanswered::Close(reply) => reply.ok(),
+            }
         }
     }
 }

@@ -113,6 +113,10 @@ pub(super) fn untold(reader: &Reader, selection: Selection, batch: Batch<'_>, at
     let asked = sight(reader, record).of(selection.groups) & Groups::OWN;
     let told = batch.sections(at).map_or(Groups::empty(), |bytes| Sections::new(bytes).groups());
     let mut rest = selection.of_task(asked, record.base.pid, record.base.tgid) - told;
+    // No file of /proc says securebits: they are for who may look.
+    if sight(reader, record) < Sight::Looking {
+        rest |= asked & Groups::GROUPS;
+    }
     if !record.facts().contains(Facts::HAS_MEMORY) {
         rest -= Groups::ENVIRON;
     }

@@ -9,6 +9,7 @@ use super::programs::Programs;
 use super::slots::Lease;
 use crate::access::Reader;
 use crate::protocol::{Descriptor, EncodeError, Files, Groups, attribute_id, push_descriptor, push_files};
+use crate::source::procfs::LONGEST_LIST;
 use crate::source::push_section;
 use crate::task::TaskRecord;
 use std::io::Write;
@@ -99,13 +100,15 @@ impl Run<'_> {
         }
         if groups.contains(Groups::FD) && outcome.is_some() {
             push_section(out, attribute_id::FD, |out| {
-                outcome = push_open_files(out, &self.slot, nth).ok();
+                let most = out.len() + LONGEST_LIST;
+                outcome = push_open_files(out, &self.slot, nth).ok().filter(|()| out.len() <= most);
                 // Only the last one answered can be longer than a slot; the rest of it comes alone.
                 while goes_on && outcome.is_some() {
                     let done = self.ask(records, &[wanted], self.resume);
                     outcome = (done == 1).then_some(()).and_then(|()| {
                         goes_on = tell(&self.slot.targets[0])?;
-                        push_open_files(out, &self.slot, 0).ok()
+                        push_open_files(out, &self.slot, 0).ok()?;
+                        (out.len() <= most).then_some(())
                     });
                 }
             });

@@ -90,18 +90,17 @@ impl Walk for BpfWalk {
         self.ahead.is_none() && self.listed.is_empty() && self.numbers.is_none()
     }
 
-    fn still_visible(&self, reader: &Reader, task: &TaskRecord, anchor: &Anchor) -> bool {
+    fn sight(&self, reader: &Reader, task: &TaskRecord, anchor: &Anchor) -> Sight {
         if matches!(anchor, Anchor::Directory(_)) {
-            return self.source.procfs.still_visible(reader, self.selection, task, anchor);
+            return self.source.procfs.sight(reader, (self.asked, self.selection), task, anchor);
         }
-        let now = self.source.records(reader, Ask::program(self.selection.groups), &[task.base.pid]);
-        now.is_ok_and(|now| {
-            now.iter().any(|now| {
-                now.start_time == task.start_time
-                    && same_program(task, now)
-                    && sight(reader, now) >= sight(reader, task).max(Sight::Unguarded)
-            })
-        })
+        if self.asked.for_reader(&self.source.procfs.root, reader) != self.selection {
+            return Sight::Nothing;
+        }
+        let now = self.source.records(reader, Ask::program(self.asked.groups), &[task.base.pid]);
+        let same = |now: &&TaskRecord| now.start_time == task.start_time && same_program(task, now);
+        let now = now.unwrap_or_default();
+        now.iter().find(same).map_or(Sight::Nothing, |now| sight(reader, now))
     }
 }
 

@@ -8,10 +8,10 @@ mod sections;
 
 use super::deadline_pool::{DeadlinePool, Outcome, Work};
 use super::{
-    Anchor, Budget, Deadlines, Gathered, HANGING, Limits, Selection, Share, Source, SourceError, Taskstats,
-    TaskstatsError, Visit, Walk, typical_len,
+    Anchor, Budget, Deadlines, Gathered, HANGING, Limits, MEMORY, Selection, Share, Source, SourceError,
+    Taskstats, TaskstatsError, Visit, Walk, typical_len,
 };
-use crate::access::{CallerError, Reader, sight};
+use crate::access::{CallerError, Reader, Sight, sight};
 use crate::counters::Counters;
 use crate::proc_files::{ProcRoot, Status, TaskDir, decimal, is_absent};
 use crate::protocol::{DumpStrategy, Groups};
@@ -22,7 +22,8 @@ use gather::{NEVER_SPLIT, ONE_FILE, Task, gather, gather_by_number};
 use nix::errno::Errno;
 use numbers::Numbers;
 #[cfg(feature = "bpf")]
-pub(super) use sections::{KnownMisc, Question};
+#[cfg(feature = "bpf")]
+pub(super) use sections::{KnownMisc, LONGEST_LIST, Question};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -130,22 +131,30 @@ impl ProcfsSource {
         Ok(all)
     }
 
-    /// As [`Walk::still_visible`].
-    pub(super) fn still_visible(
+    /// As [`Walk::sight`]; also what was asked for, and what of that was to be told.
+    pub(super) fn sight(
         &self,
         reader: &Reader,
-        selection: Selection,
+        (asked, told): (Selection, Selection),
         task: &TaskRecord,
         anchor: &Anchor,
-    ) -> bool {
-        let Anchor::Directory(dir) = anchor else { return false };
-        let selection = Selection { groups: Groups::empty(), ..selection };
+    ) -> Sight {
+        let Anchor::Directory(dir) = anchor else { return Sight::Nothing };
+        // Whom it was gathered for was told of control groups by names that are none of this reader's.
+        if asked.for_reader(&self.root, reader) != told {
+            return Sight::Nothing;
+        }
+        let light = Selection { groups: Groups::empty(), ..asked };
         // With other rights it may be running another program, whose readers are others.
-        gather(&self.root, reader, selection, dir.clone(), usize::MAX).is_ok_and(|now| {
-            now.record.daemons_pid == task.daemons_pid
-                && now.record.credentials == task.credentials
-                && sight(reader, &now.record) >= sight(reader, task)
-        })
+        match gather(&self.root, reader, light, dir.clone(), usize::MAX) {
+            Ok(now)
+                if now.record.daemons_pid == task.daemons_pid
+                    && now.record.credentials == task.credentials =>
+            {
+                sight(reader, &now.record)
+            }
+            _ => Sight::Nothing,
+        }
     }
 
     /// Adds what is not in files, to tasks that are judged again afterwards.
@@ -157,8 +166,10 @@ impl ProcfsSource {
         taskstats.put_before(reader, !selection.per_thread(), places);
         // To who sees everything it is enough that the task whose number was asked for is still there.
         let is_there = |task: &Task| match &task.anchor {
-            Anchor::Directory(dir) if reader.sees_everything() => dir.owner_of_files().is_ok(),
-            anchor => self.still_visible(reader, selection, &task.record, anchor),
+            Anchor::Directory(dir) if reader.sees_everything() && reader.opens_any_file() => {
+                dir.owner_of_files().is_ok()
+            }
+            anchor => self.sight(reader, (selection, selection), &task.record, anchor) == Sight::Full,
         };
         for task in wanted {
             if !is_there(task) {
@@ -181,6 +192,7 @@ impl ProcfsSource {
         let walk = ProcfsWalk {
             source: self.clone(),
             selection,
+            told: selection,
             leaders: Vec::new().into_iter(),
             _share: None,
             upcoming,
@@ -268,6 +280,7 @@ impl Source for ProcfsSource {
         Ok(Box::new(ProcfsWalk {
             source: self.clone(),
             selection,
+            told: selection,
             leaders: leaders.into_iter(),
             _share: Some(share),
             upcoming,
@@ -290,6 +303,8 @@ struct TaskId {
 struct ProcfsWalk {
     source: ProcfsSource,
     selection: Selection,
+    /// What of it could be told to whom was read for last.
+    told: Selection,
     leaders: std::vec::IntoIter<u32>,
     _share: Option<Share>,
     upcoming: VecDeque<TaskId>,
@@ -311,6 +326,7 @@ impl Walk for ProcfsWalk {
     ) -> Result<(), SourceError> {
         let reader_of_all = Arc::new(reader.clone());
         let selection = self.selection.for_reader(&self.source.root, reader);
+        self.told = selection;
         let mut left = room;
         loop {
             let most = if selection.groups.contains(Groups::TASKSTATS) { MOST_HELD } else { MOST_AT_ONCE };
@@ -358,8 +374,8 @@ impl Walk for ProcfsWalk {
         self.upcoming.is_empty() && self.leaders.len() == 0
     }
 
-    fn still_visible(&self, reader: &Reader, task: &TaskRecord, anchor: &Anchor) -> bool {
-        self.source.still_visible(reader, self.selection, task, anchor)
+    fn sight(&self, reader: &Reader, task: &TaskRecord, anchor: &Anchor) -> Sight {
+        self.source.sight(reader, (self.selection, self.told), task, anchor)
     }
 }
 
@@ -422,13 +438,22 @@ impl ProcfsWalk {
         let deadlines = self.source.deadlines;
         let results = self.source.pool.run(ids.iter().map(item).collect(), deadlines, deadlines.read);
         let light = Selection { groups: selection.groups - hanging, ..selection };
+        let less = Selection { groups: selection.groups - MEMORY, ..selection };
+        // First without its memory, which is what hangs most; then with nothing that may hang.
         let late = |id: &TaskId| {
-            let task = Item { selection: light, ..item(id) }.run();
+            let item = |selection| Item { selection, ..item(id) };
+            let again = less.groups.intersects(HANGING) && selection.groups.intersects(MEMORY);
+            let again =
+                again.then(|| self.source.pool.run(vec![item(less)], deadlines, deadlines.read).pop());
+            let (task, lost) = match again.flatten() {
+                Some(Outcome::Done(task)) => (task, hanging & MEMORY),
+                _ => (item(light).run(), hanging),
+            };
             task.map(|task| {
                 let base = &task.record.base;
-                let mut missing = sight(reader, &task.record).of(hanging);
+                let mut missing = sight(reader, &task.record).of(lost);
                 if !task.record.facts().contains(Facts::HAS_MEMORY) {
-                    missing = Groups::empty();
+                    missing -= MEMORY;
                 }
                 if !selection.wants_mappings(base.pid, base.tgid) {
                     missing -= Groups::VMA | Groups::VMA_STAT;
@@ -461,7 +486,11 @@ impl Work for Item {
     type Output = nix::Result<Task>;
 
     fn target(&self) -> Option<u32> {
-        self.selection.groups.intersects(HANGING - Groups::VMA_STAT).then_some(self.id.tgid)
+        // Whose memory hangs may well tell the rest.
+        const WITHOUT_MEMORY: u32 = 1 << 31;
+        let groups = self.selection.groups - Groups::VMA_STAT;
+        let number = if groups.intersects(MEMORY) { self.id.tgid } else { self.id.tgid | WITHOUT_MEMORY };
+        groups.intersects(HANGING).then_some(number)
     }
 
     fn owner(&self) -> u32 {

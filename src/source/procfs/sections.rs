@@ -110,7 +110,7 @@ fn fill(
             let rollup = fields::rollup(dir.read("smaps_rollup", text)?).ok_or(unreadable)?;
             out.extend_from_slice(rollup.as_bytes());
         }
-        attribute_id::ENVIRON => out.extend_from_slice(dir.read_whole("environ", text)?),
+        attribute_id::ENVIRON => out.extend_from_slice(dir.read("environ", text)?),
         attribute_id::MISC => misc(out, text, dir, question)?,
         _ => return Err(unreadable),
     }
@@ -129,8 +129,12 @@ fn cgroups(out: &mut Vec<u8>, text: &[u8]) -> nix::Result<()> {
     Ok(())
 }
 
+/// Bytes of a list of descriptors: what takes more (a hundred thousand with usual names do not) is not told.
+pub(in crate::source) const LONGEST_LIST: usize = 8 << 20;
+
 /// What the process has open. A descriptor that is closed meanwhile is none.
 fn descriptors(out: &mut Vec<u8>, text: &mut Vec<u8>, dir: &TaskDir) -> nix::Result<()> {
+    let most = out.len() + LONGEST_LIST;
     for fd in dir.descriptors()? {
         let one = |text: &mut Vec<u8>| {
             let name = dir.link(&format!("fd/{fd}"))?;
@@ -139,6 +143,9 @@ fn descriptors(out: &mut Vec<u8>, text: &mut Vec<u8>, dir: &TaskDir) -> nix::Res
             let file = dir.open_file(fd)?;
             Ok((name, pos, flags, inode, file))
         };
+        if out.len() > most {
+            return Err(Errno::EFBIG);
+        }
         match one(text) {
             Ok((name, pos, flags, inode, file)) => {
                 let inode = if inode == 0 { file.inode } else { inode };
