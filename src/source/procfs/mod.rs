@@ -2,6 +2,7 @@
 
 mod contents;
 mod gather;
+mod item;
 mod numbers;
 mod relatives;
 mod sections;
@@ -18,7 +19,8 @@ use crate::protocol::{DumpStrategy, Groups};
 use crate::task::{Facts, TaskRecord};
 #[cfg(feature = "bpf")]
 pub(super) use contents::Contents;
-use gather::{NEVER_SPLIT, ONE_FILE, Task, gather, gather_by_number};
+use gather::{NEVER_SPLIT, ONE_FILE, Task, gather};
+use item::{Item, TaskId};
 use nix::errno::Errno;
 use numbers::Numbers;
 #[cfg(feature = "bpf")]
@@ -294,12 +296,6 @@ fn unfound(error: Errno) -> SourceError {
     if is_absent(error) { SourceError::NoSuchTask } else { SourceError::Unreadable(error) }
 }
 
-#[derive(Clone, Copy, Debug)]
-struct TaskId {
-    tgid: u32,
-    tid: u32,
-}
-
 struct ProcfsWalk {
     source: ProcfsSource,
     selection: Selection,
@@ -470,46 +466,5 @@ impl ProcfsWalk {
             Outcome::Late | Outcome::NotBegun => late(id),
         };
         results.into_iter().zip(ids).take(dealt_with).map(task).collect()
-    }
-}
-
-struct Item {
-    root: Arc<ProcRoot>,
-    reader: Arc<Reader>,
-    selection: Selection,
-    id: TaskId,
-    by_number: bool,
-    room: usize,
-}
-
-impl Work for Item {
-    type Output = nix::Result<Task>;
-
-    fn target(&self) -> Option<u32> {
-        // Whose memory hangs may well tell the rest.
-        const WITHOUT_MEMORY: u32 = 1 << 31;
-        let groups = self.selection.groups - Groups::VMA_STAT;
-        let number = if groups.intersects(MEMORY) { self.id.tgid } else { self.id.tgid | WITHOUT_MEMORY };
-        groups.intersects(HANGING).then_some(number)
-    }
-
-    fn owner(&self) -> u32 {
-        // No lock of the process is needed for this one.
-        let mut text = Vec::new();
-        let status = self.root.read_by_number(self.id.tgid, "status", &mut text).ok().and_then(Status::parse);
-        status.map_or(u32::MAX, |status| status.credentials.uid)
-    }
-
-    fn run(&self) -> nix::Result<Task> {
-        let TaskId { tgid, tid } = self.id;
-        let per_thread = self.selection.per_thread();
-        if self.by_number && !per_thread {
-            let task = gather_by_number(&self.root, self.selection.groups, tid);
-            if !matches!(task, Err(Errno::ENODATA)) {
-                return task;
-            }
-        }
-        let dir = if per_thread { self.root.thread(tgid, tid) } else { self.root.task(tid) };
-        gather(&self.root, &self.reader, self.selection, Arc::new(dir?), self.room)
     }
 }

@@ -1,0 +1,59 @@
+//! One task to be gathered, as work for the pool.
+
+use super::gather::{Task, gather, gather_by_number};
+use crate::access::Reader;
+use crate::proc_files::{ProcRoot, Status};
+use crate::protocol::Groups;
+use crate::source::deadline_pool::Work;
+use crate::source::{HANGING, MEMORY, Selection};
+use nix::errno::Errno;
+use std::sync::Arc;
+
+/// A task by the daemon's numbers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TaskId {
+    pub tgid: u32,
+    pub tid: u32,
+}
+
+/// What is to be gathered of it, and for whom.
+pub(super) struct Item {
+    pub root: Arc<ProcRoot>,
+    pub reader: Arc<Reader>,
+    pub selection: Selection,
+    pub id: TaskId,
+    pub by_number: bool,
+    pub room: usize,
+}
+
+impl Work for Item {
+    type Output = nix::Result<Task>;
+
+    fn target(&self) -> Option<u32> {
+        // Whose memory hangs may well tell the rest.
+        const WITHOUT_MEMORY: u32 = 1 << 31;
+        let groups = self.selection.groups - Groups::VMA_STAT;
+        let number = if groups.intersects(MEMORY) { self.id.tgid } else { self.id.tgid | WITHOUT_MEMORY };
+        groups.intersects(HANGING).then_some(number)
+    }
+
+    fn owner(&self) -> u32 {
+        // No lock of the process is needed for this one.
+        let mut text = Vec::new();
+        let status = self.root.read_by_number(self.id.tgid, "status", &mut text).ok().and_then(Status::parse);
+        status.map_or(u32::MAX, |status| status.credentials.uid)
+    }
+
+    fn run(&self) -> nix::Result<Task> {
+        let TaskId { tgid, tid } = self.id;
+        let per_thread = self.selection.per_thread();
+        if self.by_number && !per_thread {
+            let task = gather_by_number(&self.root, self.selection.groups, tid);
+            if !matches!(task, Err(Errno::ENODATA)) {
+                return task;
+            }
+        }
+        let dir = if per_thread { self.root.thread(tgid, tid) } else { self.root.task(tid) };
+        gather(&self.root, &self.reader, self.selection, Arc::new(dir?), self.room)
+    }
+}
