@@ -90,21 +90,31 @@ pub fn may_see(reader: &Reader, task: &TaskRecord) -> bool {
     over_task || (facts.contains(Facts::SAME_USER_NS) && permitted & !reader.effective == 0)
 }
 
-/// Whether the kernel would let `reader` open a file of mode 0400 below the task's directory in `/proc`.
+/// Whether the kernel would let `reader` open a file of mode 0400 below the task's directory in `/proc`. Of its own process
+/// a reader knows what stands there.
 ///
 /// Mirrors `task_dump_owner` and `generic_permission`. Where it is not known whose the files are, they are another's.
 fn opens_files_of(reader: &Reader, task: &TaskRecord) -> bool {
     const DUMPABLE: Facts = Facts::HAS_MEMORY.union(Facts::DUMPABLE_KNOWN).union(Facts::DUMPABLE);
     let facts = task.facts();
-    let owner = match facts.contains(DUMPABLE) {
-        true => Some((task.credentials.euid, task.credentials.egid)),
-        // Files of tasks without memory are root's, and so are others' that are not dumpable: that of their namespace.
-        false if facts.contains(Facts::SAME_USER_NS) || !facts.contains(Facts::HAS_MEMORY) => Some((0, 0)),
-        false => None,
+    let below = reader.id_maps.is_some();
+    let owner = if facts.contains(DUMPABLE) {
+        Some((task.credentials.euid, task.credentials.egid))
+    } else if !facts.contains(Facts::HAS_MEMORY) || !below && facts.contains(Facts::SAME_USER_NS) {
+        // Files of tasks without memory are root's, and so are those of others that are not dumpable.
+        Some((0, 0))
+    } else {
+        // The root's of the namespace that owns the memory.
+        None
     };
-    let ids = owner.unwrap_or((task.credentials.euid, task.credentials.egid));
-    let over_files = reader.opens_any_file() && reader.id_maps.as_ref().is_none_or(|maps| maps.name(ids));
-    over_files || owner.is_some_and(|(uid, _)| uid == reader.fsuid)
+    let has_name = match (&reader.id_maps, owner) {
+        (None, _) => true,
+        (Some(maps), Some(ids)) => maps.name(ids),
+        (Some(_), None) => facts.contains(Facts::PTRACE_OVER_MEMORY),
+    };
+    facts.contains(Facts::SAME_THREAD_GROUP)
+        || reader.opens_any_file() && has_name
+        || owner.is_some_and(|(uid, _)| uid == reader.fsuid)
 }
 
 /// Whether all of the task's user and group ids are the reader's filesystem ids.
@@ -140,6 +150,30 @@ mod tests {
                 ..Credentials::default()
             },
             ..TaskRecord::default()
+        }
+    }
+
+    #[test]
+    fn files_of_their_owner() {
+        let plain = Facts::HAS_MEMORY | Facts::DUMPABLE_KNOWN | Facts::DUMPABLE | Facts::SAME_USER_NS;
+        let over_both = Facts::PTRACE_OVER_TASK | Facts::PTRACE_OVER_MEMORY;
+        let alices = |facts| task([1000; 3], [1000; 3], 0, facts);
+        let looker = reader(1, 1, PTRACE);
+        #[rustfmt::skip]
+        let table: &[(&str, Reader, TaskRecord, Sight)] = &[
+            ("its owner", reader(1000, 1000, 0), alices(plain), Sight::Full),
+            ("who may only look", looker.clone(), alices(plain | over_both), Sight::Looking),
+            ("who may look and open", reader(1, 1, PTRACE | CAPS_DAC), alices(plain | over_both), Sight::Full),
+            ("root's id alone, not dumpable", reader(0, 0, PTRACE), alices((plain - Facts::DUMPABLE) | over_both), Sight::Full),
+            ("its user, not dumpable", reader(1000, 1000, PTRACE), alices((plain - Facts::DUMPABLE) | over_both), Sight::Looking),
+            ("its user, without memory", reader(1000, 1000, 0), alices(plain - Facts::HAS_MEMORY), Sight::Looking),
+            ("itself", reader(5, 5, 0), alices(Facts::SAME_THREAD_GROUP), Sight::Full),
+            ("root of a namespace that has no name for it", Reader { id_maps: Some(Default::default()), ..reader(1, 1, PTRACE | CAPS_DAC) },
+                alices(plain | over_both), Sight::Looking),
+            ("nobody of these", reader(5, 5, 0), alices(plain), Sight::Nothing),
+        ];
+        for (name, reader, task, expected) in table {
+            assert_eq!(sight(reader, task), *expected, "{name}");
         }
     }
 
