@@ -398,7 +398,7 @@ mod tests {
         let pool = DeadlinePool::new(1, 0);
         let released = Arc::new(AtomicBool::new(false));
         let items = (1..=3).map(|pid| Item { pid, hang_until: Some(released.clone()) }).collect();
-        let deadlines = Deadlines { target: Duration::from_secs(60), read: Duration::from_millis(50) };
+        let deadlines = Deadlines { target: Duration::from_secs(60), read: Duration::from_secs(1) };
         let expected = [Outcome::Late, Outcome::NotBegun, Outcome::NotBegun];
         assert_eq!(pool.run(items, deadlines, deadlines.read), expected);
         released.store(true, SeqCst);
