@@ -364,7 +364,7 @@ mod tests {
         }
     }
 
-    const SHORT: Deadlines = Deadlines { target: Duration::from_millis(50), read: Duration::from_secs(20) };
+    const SHORT: Deadlines = Deadlines { target: Duration::from_millis(300), read: Duration::from_secs(20) };
 
     #[test]
     fn hung_targets_are_left_out_and_come_back() {
