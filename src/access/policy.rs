@@ -57,12 +57,12 @@ impl Sight {
 
 /// How much of `task` is shown to `reader`, judged on the record alone.
 pub fn sight(reader: &Reader, task: &TaskRecord) -> Sight {
+    if may_see(reader, task) {
+        return if opens_files_of(reader, task) { Sight::Full } else { Sight::Looking };
+    }
     match reader.visibility {
-        _ if task.facts().contains(Facts::UNSETTLED) => Sight::Nothing,
-        _ if may_see(reader, task) && opens_files_of(reader, task) => Sight::Full,
-        _ if may_see(reader, task) => Sight::Looking,
-        Visibility::Proc => Sight::Unguarded,
-        Visibility::Ptrace => Sight::Nothing,
+        Visibility::Proc if !task.facts().contains(Facts::UNSETTLED) => Sight::Unguarded,
+        _ => Sight::Nothing,
     }
 }
 
