@@ -34,22 +34,22 @@ const ORDER: [Groups; 6] =
 pub(super) fn pack(buf: &mut [u8], seq: u32, task: &Gathered, progress: &mut Progress) -> Packed {
     let base = &task.record.base;
     let Ok(mut message) = MessageWriter::begin(buf, seq, base.pid, base.tgid) else { return Packed::NoRoom };
+    match append_parts(&mut message, task, progress) && append_sections(&mut message, task, progress) {
+        true => Packed::Whole(message.finish(false)),
+        false if message.is_bare() => Packed::NoRoom,
+        false => Packed::Part(message.finish(true)),
+    }
+}
+
+/// Appends the parts of [`ORDER`]; false if some of it has to wait for another message.
+fn append_parts(message: &mut MessageWriter, task: &Gathered, progress: &mut Progress) -> bool {
     while let Some(part) = ORDER.get(progress.part) {
-        if task.groups.contains(*part) && !append(&mut message, *part, task, &mut progress.offset) {
-            return match message.is_bare() {
-                true => Packed::NoRoom,
-                false => Packed::Part(message.finish(true)),
-            };
+        if task.groups.contains(*part) && !append(message, *part, task, &mut progress.offset) {
+            return false;
         }
         *progress = Progress { part: progress.part + 1, offset: 0 };
     }
-    if !append_sections(&mut message, task, progress) {
-        return match message.is_bare() {
-            true => Packed::NoRoom,
-            false => Packed::Part(message.finish(true)),
-        };
-    }
-    Packed::Whole(message.finish(false))
+    true
 }
 
 /// Appends what comes after the parts of [`ORDER`]; false if some of it has to wait for another message.
