@@ -6,9 +6,9 @@ use super::programs::Ask;
 use crate::access::{Reader, Sight};
 use crate::protocol::{Groups, attribute_id};
 use crate::source::Sections;
-use crate::source::procfs::{Contents, Question};
+use crate::source::procfs::{Contents, Question, with_text};
 use rayon::prelude::*;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Sections, by what the program knows a set of control groups by: the address of a `css_set`.
 #[derive(Default)]
@@ -20,11 +20,9 @@ impl Cgroups {
     /// The task that is asked for is the first of its set. If it still is of it afterwards, then the set was there all
     /// the while, and what bears its address in the batch is that set.
     pub fn learn(source: &BpfSource, reader: &Reader, batch: Batch<'_>, places: &[usize]) -> Cgroups {
-        let mut first: Vec<(u64, usize)> = Vec::new();
-        let mut known = HashMap::new();
-        for (at, key) in places.iter().filter_map(|at| Some((*at, key(batch, *at)?))) {
-            known.entry(key).or_insert_with(|| first.push((key, at)));
-        }
+        let mut known = HashSet::new();
+        let keys = places.iter().filter_map(|at| Some((key(batch, *at)?, *at)));
+        let first: Vec<(u64, usize)> = keys.filter(|(key, _)| known.insert(*key)).collect();
         let read = |(key, at): (u64, usize)| {
             let dir = source.procfs.root.task(batch.records[at].daemons_pid).ok()?;
             let question = Question {
@@ -34,7 +32,7 @@ impl Cgroups {
                 groups: Groups::CGROUP,
                 known: None,
             };
-            let contents = Contents::read(&mut Vec::new(), &dir, &question);
+            let contents = with_text(|text| Contents::read(text, &dir, &question));
             (!contents.sections.is_empty()).then_some((key, at, contents.sections))
         };
         // Below that, waking another core takes longer than the work.

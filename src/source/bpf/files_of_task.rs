@@ -5,7 +5,7 @@ use crate::access::{Reader, Sight};
 use crate::proc_files::{ProcRoot, is_absent};
 use crate::protocol::{Groups, attribute_id};
 use crate::source::deadline_pool::Work;
-use crate::source::procfs::{Contents, KnownMisc, Question};
+use crate::source::procfs::{Contents, KnownMisc, Question, with_text};
 use crate::source::{HANGING, Sections};
 use std::sync::Arc;
 use zerocopy::FromBytes;
@@ -54,7 +54,7 @@ impl Work for Item {
                     groups: self.groups,
                     known: self.known,
                 };
-                Contents::read(&mut Vec::new(), &dir, &question)
+                with_text(|text| Contents::read(text, &dir, &question))
             }
             Err(e) if is_absent(e) => Contents::default(),
             Err(_) => Contents { missing: self.groups, ..Contents::default() },

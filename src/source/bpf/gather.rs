@@ -93,6 +93,7 @@ pub(super) fn task<'a>(
         };
         task.groups.set(Groups::VMA, !task.mappings.is_empty());
         task.missing = entry.missing;
+        task.groups.remove(entry.missing);
         match &entry.files {
             Some((list, range)) => task.sections = Sections::new(&memory.files[*list][range.clone()]),
             None if !entry.sections.is_empty() => task.sections = Sections::new(&entry.sections),
@@ -276,14 +277,13 @@ impl Memory {
     fn merge(&mut self, batch: Batch<'_>, at: usize) {
         let entry = &mut self.entries[at];
         let told = batch.sections(at).map(Sections::new).filter(Sections::has_groups).unwrap_or_default();
-        let alone = told.is_empty() && entry.sections.is_empty();
-        let (list, range) = match entry.files.take_if(|_| !alone) {
-            Some((list, range)) => (list, range),
-            None if entry.sections.is_empty() || told.is_empty() => return,
-            None => (0, 0..0),
-        };
-        let files = told.merged(Sections::new(&self.files[list][range]));
-        entry.sections = Sections::new(&files).merged(Sections::new(&entry.sections));
+        let places = [!told.is_empty(), entry.files.is_some(), !entry.sections.is_empty()];
+        if places.into_iter().filter(|some| *some).count() < 2 {
+            return;
+        }
+        let files = entry.files.take().map_or(&[][..], |(list, range)| &self.files[list][range]);
+        let told = told.merged(Sections::new(files));
+        entry.sections = Sections::new(&told).merged(Sections::new(&entry.sections));
     }
 
     /// Bytes that it takes, about.

@@ -42,6 +42,18 @@ thread_local! {
     static TEXT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
+/// Lends the calling thread's buffer for the text of files; whoever has it asks for no other.
+pub(in crate::source) fn with_text<T>(read: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+    TEXT.with_borrow_mut(|text| {
+        let outcome = read(text);
+        // A file that is out of the ordinary is not remembered by its size.
+        if text.capacity() > 1 << 20 {
+            *text = Vec::new();
+        }
+        outcome
+    })
+}
+
 /// Takes one task from its directory; `room` is what the reader's buffer holds.
 ///
 /// # Errors
@@ -54,14 +66,7 @@ pub(super) fn gather(
     dir: Arc<TaskDir>,
     room: usize,
 ) -> nix::Result<Task> {
-    TEXT.with_borrow_mut(|text| {
-        let task = gather_with(text, root, reader, selection, dir, room);
-        // One that is out of the ordinary is not remembered by its size.
-        if text.capacity() > 1 << 20 {
-            *text = Vec::new();
-        }
-        task
-    })
+    with_text(|text| gather_with(text, root, reader, selection, dir, room))
 }
 
 /// Takes what one file tells a reader who sees everything, for less than opening the task's directory too would cost.
@@ -69,7 +74,7 @@ pub(super) fn gather(
 /// # Errors
 /// As [`gather`]; `ENODATA` on a kernel whose `status` does not hold it all.
 pub(super) fn gather_by_number(root: &ProcRoot, groups: Groups, pid: u32) -> nix::Result<Task> {
-    TEXT.with_borrow_mut(|text| {
+    with_text(|text| {
         let status = Status::parse(root.read_by_number(pid, "status", text)?).ok_or(Errno::ESRCH)?;
         if !status.has_sessions {
             return Err(Errno::ENODATA);

@@ -19,6 +19,8 @@ use crate::protocol::{DumpStrategy, Groups};
 use crate::task::{Facts, TaskRecord};
 #[cfg(feature = "bpf")]
 pub(super) use contents::Contents;
+#[cfg(feature = "bpf")]
+pub(super) use gather::with_text;
 use gather::{NEVER_SPLIT, ONE_FILE, Task, gather};
 use item::{Item, TaskId};
 use nix::errno::Errno;

@@ -40,11 +40,16 @@ pub(super) fn gather(
     question: &Question<'_>,
 ) -> Groups {
     let mut lost = Groups::empty();
+    // Several groups stand in this one.
+    let status = match question.groups.intersects(IN_STATUS) {
+        true => dir.read("status", text).map(<[u8]>::to_vec),
+        false => Err(Errno::ENODATA),
+    };
     for group in question.groups & Groups::OWN {
         let begin = out.len();
         let id = group.bits().trailing_zeros() as u16;
         let mut outcome = Ok(());
-        push_section(out, id, |out| outcome = fill(out, text, dir, question, id));
+        push_section(out, id, |out| outcome = fill(out, text, dir, &status, question, id));
         match outcome {
             Ok(()) => continue,
             Err(e) if is_absent(e) || matches!(e, Errno::EACCES | Errno::EPERM | Errno::ENODATA) => {}
@@ -55,25 +60,29 @@ pub(super) fn gather(
     lost
 }
 
+/// The groups that are told by the file `status`, alone or with others.
+const IN_STATUS: Groups = Groups::GROUPS.union(Groups::SCHED).union(Groups::NS);
+
 /// Appends the payload of one group; `ENODATA` for none.
 fn fill(
     out: &mut Vec<u8>,
     text: &mut Vec<u8>,
     dir: &TaskDir,
+    status: &nix::Result<Vec<u8>>,
     question: &Question<'_>,
     id: u16,
 ) -> nix::Result<()> {
     let Question { root, reader, .. } = question;
     let unreadable = Errno::ENODATA;
+    let status = || status.as_deref().map_err(|e| *e);
     match id {
         attribute_id::GROUPS => {
-            let (header, gids) = fields::membership(dir.read("status", text)?).ok_or(unreadable)?;
+            let (header, gids) = fields::membership(status()?).ok_or(unreadable)?;
             push_membership(out, &header, &gids);
         }
         attribute_id::SCHED => {
-            let stat = dir.read("stat", text)?.to_vec();
-            let status = dir.read("status", text)?;
-            let mut sched = fields::sched(&stat, status, root.tick()).ok_or(unreadable)?;
+            let mut sched =
+                fields::sched(dir.read("stat", text)?, status()?, root.tick()).ok_or(unreadable)?;
             if let Some(namespace) = &reader.pid_ns
                 && sched.tpgid > 0
             {
@@ -89,7 +98,7 @@ fn fill(
         }
         attribute_id::CGROUP => cgroups(out, dir.read("cgroup", text)?)?,
         attribute_id::NS => {
-            let pids = fields::ns_pids(dir.read("status", text)?).ok_or(unreadable)?;
+            let pids = fields::ns_pids(status()?).ok_or(unreadable)?;
             let skipped = reader.pid_ns.as_ref().map_or(0, |namespace| namespace.depth());
             let inodes = NAMESPACE_KINDS.map(|kind| dir.namespace_link(kind).unwrap_or(0));
             let pids = pids.get(skipped..).unwrap_or_default().to_vec();
