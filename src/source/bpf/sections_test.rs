@@ -229,7 +229,7 @@ fn sections_are_those_of_proc() {
         start(Command::new("sleep").arg("100").env_clear()),
         start(&mut Command::new("true")),
         start(Command::new("nice").args(["-n", "5", "sh", "-c", "exec 7</dev/null; sleep 100; :"])),
-        start(Command::new("script").args(["-qc", "sleep 100", "/dev/null"]).stdout(Stdio::null())),
+        start(Command::new("script").args(["-qc", "exec sleep 100", "/dev/null"]).stdout(Stdio::null())),
     ];
     let mut ids: Vec<u32> = processes.iter().map(|process| process.0.id()).collect();
     let [.., zombie, _, terminal] = ids[..] else { unreachable!() };
