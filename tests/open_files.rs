@@ -440,4 +440,7 @@ fn amid_a_storm() {
         // asked only where the table changes again and again.
         assert!(source.name != "bpf" || seen > 200 && mixed * 100 <= seen, "{counts}");
     }
+    drop(storms);
+    // Its descendants end a moment later, and until then make files.
+    common::wait::until("the storm is over", || fs::remove_dir_all(dir.path()).is_ok());
 }
