@@ -1,5 +1,6 @@
 //! Thin glue between the kernel's FUSE requests and the engine.
 
+use super::buffers::Buffers;
 use super::handles::{Handles, WaitingRead};
 use super::info::Info;
 use super::seldom::Seldom;
@@ -11,7 +12,6 @@ use fuser::{
     KernelConfig, LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry,
     ReplyIoctl, ReplyOpen, ReplyWrite, Request, WriteFlags,
 };
-use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::fmt::Write;
 use std::io;
@@ -30,15 +30,12 @@ const FIRST_TASK_DIAG: u64 = 16;
 /// Bytes that one READ or WRITE of the kernel carries at most.
 const MAX_TRANSFER: u32 = 1024 * 1024;
 
-thread_local! {
-    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
 /// The file system: the interface under its two names, and `info`.
 pub struct TaskDiagFs {
     source: Arc<dyn Source>,
     info: Info,
     handles: Handles,
+    buffers: Buffers,
     seldom_opened: Seldom,
     seldom_kept: Seldom,
     next_node: AtomicU64,
@@ -55,6 +52,7 @@ impl TaskDiagFs {
     pub fn new(source: Arc<dyn Source>, info: Info) -> TaskDiagFs {
         TaskDiagFs {
             handles: Handles::new(info.limits.files, info.limits.files_per_user),
+            buffers: Buffers::default(),
             source,
             info,
             seldom_opened: Seldom::default(),
@@ -128,12 +126,9 @@ impl TaskDiagFs {
         let WaitingRead { tid, fsuid, fsgid, size, reply } = read;
         let visibility = self.info.visibility;
         let reader = || Ok(Reader { visibility, ..self.source.reader(tid, fsuid, fsgid)? });
-        BUFFER.with_borrow_mut(|buffer| {
-            if buffer.len() < size {
-                buffer.resize(size, 0);
-            }
+        self.buffers.with(size, |buffer| {
             // A fault of ours costs this reader an error, not everyone the thread that answers.
-            match catch_unwind(AssertUnwindSafe(|| transaction.read(reader, &mut buffer[..size]))) {
+            match catch_unwind(AssertUnwindSafe(|| transaction.read(reader, buffer))) {
                 Ok(Ok(n)) => reply.data(&buffer[..n]),
                 Ok(Err(e)) => {
                     match e.to_errno() {

@@ -1,5 +1,6 @@
 //! The engine as a file: a FUSE file system, its mount, and the two processes that keep and serve it.
 
+mod buffers;
 mod descriptor;
 mod filesystem;
 mod handles;

@@ -159,11 +159,12 @@ fn measure(
             }
             anyhow::Ok(())
         };
-        took(0, &mut || {
-            tasks = walk::walk(workload, pid)?;
-            Ok(())
-        })?;
+        // Each comes right after a walk, so that none finds the caches as another one like it has left them.
         for (at, contender) in contenders.iter_mut().enumerate() {
+            took(0, &mut || {
+                tasks = walk::walk(workload, pid)?;
+                Ok(())
+            })?;
             took(at + 1, &mut || contender.dump(workload, pid).map(drop))?;
         }
     }
