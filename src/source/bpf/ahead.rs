@@ -29,14 +29,20 @@ pub(super) struct Ahead {
     pub from_list: bool,
     reader: Reader,
     since: Instant,
-    _share: Share,
+    /// What it counts for, unless it was gathered for the read under way.
+    pub share: Option<Share>,
 }
 
 impl Ahead {
-    /// What is left of a batch that was just gathered for `reader`.
-    pub fn new(batch: OwnedBatch, memory: Memory, reader: &Reader, share: Share) -> Ahead {
-        let (reader, since) = (reader.clone(), Instant::now());
-        Ahead { batch, memory, at: 0, from_list: false, reader, since, _share: share }
+    /// A batch that was just gathered for `reader`.
+    pub fn new(
+        batch: OwnedBatch,
+        memory: Memory,
+        from_list: bool,
+        reader: &Reader,
+        share: Option<Share>,
+    ) -> Ahead {
+        Ahead { batch, memory, at: 0, from_list, reader: reader.clone(), since: Instant::now(), share }
     }
 
     /// It was gathered for that reader, and not long ago.
@@ -89,7 +95,7 @@ impl Coming {
             let batch = slot.batch(answer.count, lines, sections).to_owned();
             drop(slot);
             let memory = Memory::gather(&source, &reader, selection, batch.batch(), bytes);
-            let _ = sender.send((Ahead::new(batch, memory, &reader, share), next));
+            let _ = sender.send((Ahead::new(batch, memory, false, &reader, Some(share)), next));
         });
         Some(Coming(receiver))
     }

@@ -38,6 +38,8 @@ struct Entry {
     /// All of the groups from 32 on, where the program could not tell them all.
     sections: Vec<u8>,
     missing: Groups,
+    /// There is more than came with the record.
+    is_more: bool,
 }
 
 /// What is to be done with a record's task after all was gathered and judged again.
@@ -135,8 +137,8 @@ impl Memory {
         self.entries.get(at).is_some_and(|entry| entry.verdict == Verdict::Later)
     }
 
-    /// Gathers for those of a batch's records that `reader` may see, about as much as `room` holds, then judges them
-    /// again.
+    /// Gathers for those of a batch's records that `reader` may see, about as much as `room` holds. What of it is shown has
+    /// to be judged again.
     pub fn gather(
         source: &BpfSource,
         reader: &Reader,
@@ -223,7 +225,7 @@ impl Memory {
             taskstats.put_before(reader, !selection.per_thread(), places);
         }
         shown.iter().for_each(|at| memory.merge(batch, *at));
-        memory.judge(source, reader, records, owners.into_iter());
+        owners.iter().for_each(|at| memory.entries[*at].is_more = true);
         memory
     }
 
@@ -353,15 +355,17 @@ impl Memory {
     }
 
     /// What was gathered counts only if the task is still the one that was judged, with the same program and rights.
-    /// So those of these places that are to be shown are judged again.
+    /// So those of these places that are to be shown are judged again, but for what came with records of this very read.
     pub fn judge(
         &mut self,
         source: &BpfSource,
         reader: &Reader,
         records: &[TaskRecord],
-        places: impl Iterator<Item = usize>,
+        places: Range<usize>,
+        at_once: bool,
     ) {
-        let owners: Vec<usize> = places.filter(|at| self.entries[*at].verdict == Verdict::Show).collect();
+        let judged = |entry: &Entry| entry.verdict == Verdict::Show && (entry.is_more || !at_once);
+        let owners: Vec<usize> = places.filter(|at| judged(&self.entries[*at])).collect();
         let ids: Vec<u32> = owners.iter().map(|at| records[*at].base.pid).collect();
         let mut slot = source.programs.slot();
         let mut done = 0;

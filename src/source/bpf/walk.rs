@@ -1,7 +1,7 @@
 //! One dump from the BPF programs: a place in the order of tasks, and what was gathered ahead of it.
 
 use super::BpfSource;
-use super::abi::{Batch, OwnedBatch};
+use super::abi::Batch;
 use super::ahead::{Ahead, Coming, REACH};
 use super::gather::{self, Memory, Verdict, same_program};
 use super::programs::{Ask, Mode, Outcome};
@@ -11,6 +11,10 @@ use crate::source::{Anchor, Gathered, Selection, Share, SourceError, Visit, Walk
 use crate::task::{Facts, TaskRecord};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Groups of which each task takes so long that many are gathered at once; what is quickly told is best shown from where
+/// the program left it.
+const SLOW: Groups = Groups::VMA.union(Groups::FD).union(Groups::ROLLUP).union(Groups::MISC);
 
 pub(super) struct BpfWalk {
     source: BpfSource,
@@ -60,7 +64,7 @@ impl BpfWalk {
             members_of,
             _share: share,
             full: false,
-            reach: if selection.groups.intersects(Groups::VMA | Groups::FD) { 1 } else { 0 },
+            reach: if selection.groups.intersects(SLOW) { 1 } else { 0 },
             ahead: None,
             coming: None,
         }
@@ -82,6 +86,7 @@ impl Walk for BpfWalk {
     ) -> Result<(), SourceError> {
         self.selection = self.asked.for_reader(&self.source.procfs.root, reader);
         let shown = self.fill(reader, room, visit);
+        self.keep(reader);
         self.look_ahead(reader);
         shown
     }
@@ -111,81 +116,90 @@ impl BpfWalk {
         room: usize,
         visit: &mut dyn FnMut(&Gathered) -> Visit,
     ) -> Result<(), SourceError> {
+        let iterates = self.source.programs.iterates();
+        let least = if iterates { self.average } else { self.average / 2 };
+        let reach = if self.reach > 0 { self.reach.clamp(room, REACH.max(room)) } else { 0 };
+        let mut left = room;
+        self.full = false;
+        // Where nothing was shown, that is no end: what comes next may be smaller, or not be gathered yet.
+        while left > 0 && !self.full && (left == room || left >= least) {
+            if let Some(ahead) = self.ahead.take().or_else(|| self.come()) {
+                self.show_ahead(ahead, reader, room, &mut left, visit);
+            } else if self.is_finished() {
+                break;
+            } else {
+                self.go_on(reader, reach, room, &mut left, visit)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks the program for the next records, at least as many as there is room for, and shows them.
+    fn go_on(
+        &mut self,
+        reader: &Reader,
+        reach: usize,
+        room: usize,
+        left: &mut usize,
+        visit: &mut dyn FnMut(&Gathered) -> Visit,
+    ) -> Result<(), SourceError> {
         let source = self.source.clone();
         let with_lines = source.reads_lines(self.selection);
         let with_sections = source.tells_sections(self.selection);
-        let iterates = source.programs.iterates();
-        let least = if iterates { self.average } else { self.average / 2 };
-        let mut left = room;
-        self.full = false;
-        while let Some(ahead) = self.ahead.take().or_else(|| self.come()) {
-            self.show_ahead(ahead, reader, &mut left, visit);
-            if self.full || left < room && left < least {
-                return Ok(());
-            }
-        }
-        let reach = self.reach.clamp(room, REACH.max(room));
-        self.reach = self.reach.min(1) * 2 * reach;
-        while left > 0 {
-            let at_once = if self.reach > 0 { reach } else { left };
-            // The kernel's walk does not go back to what was not shown.
-            let limit = if iterates { at_once / self.average } else { at_once.div_ceil(self.average) }.max(1);
-            let ask = Ask {
-                limit,
-                per_thread: self.selection.per_thread(),
-                lines: with_lines,
-                dump: self.dump,
-                ..Ask::records(self.selection.groups)
+        let at_once = if reach > 0 { reach } else { *left };
+        self.reach = 2 * reach;
+        // The kernel's walk does not go back to what was not shown.
+        let limit = match source.programs.iterates() {
+            true => at_once / self.average,
+            false => at_once.div_ceil(self.average),
+        };
+        let ask = Ask {
+            limit: limit.max(1),
+            per_thread: self.selection.per_thread(),
+            lines: with_lines,
+            dump: self.dump,
+            ..Ask::records(self.selection.groups)
+        };
+        let from_list = !self.listed.is_empty();
+        let mut slot = source.programs.slot();
+        let answer = if from_list {
+            let ids: Vec<u32> = self.listed.iter().take(ask.limit).copied().collect();
+            source.programs.tasks(&mut slot, reader, ask, &ids)?
+        } else {
+            let Some(first) = self.numbers else { return Ok(()) };
+            source.programs.ask(&mut slot, reader, Ask { mode: Mode::Processes, first, ..ask })?
+        };
+        if answer.outcome == Outcome::TooLarge {
+            // Whoever holds a slot asks for no other.
+            drop(slot);
+            self.listed = match source.list(reader, Mode::Threads, answer.next) {
+                Err(SourceError::NoSuchTask) => VecDeque::new(),
+                listed => listed?,
             };
-            let from_list = !self.listed.is_empty();
-            let mut slot = source.programs.slot();
-            let answer = if from_list {
-                let ids: Vec<u32> = self.listed.iter().take(limit).copied().collect();
-                source.programs.tasks(&mut slot, reader, ask, &ids)?
-            } else {
-                let Some(first) = self.numbers else { return Ok(()) };
-                let ask = Ask { mode: Mode::Processes, first, ..ask };
-                source.programs.ask(&mut slot, reader, ask)?
-            };
-            if answer.outcome == Outcome::TooLarge {
-                // Whoever holds a slot asks for no other.
-                drop(slot);
-                self.listed = match source.list(reader, Mode::Threads, answer.next) {
-                    Err(SourceError::NoSuchTask) => VecDeque::new(),
-                    listed => listed?,
-                };
-                self.members_of = Some(answer.next);
-                self.numbers = answer.next.checked_add(1);
-                continue;
-            }
-            if !from_list {
-                self.numbers = match answer.outcome {
-                    Outcome::Finished => None,
-                    _ => Some(answer.next),
-                };
-            }
-            let batch = slot.batch(answer.count, with_lines, with_sections);
-            let nobody = batch.records.iter().all(|record| record.base.pid == 0);
-            if self.selection.strategy == DumpStrategy::One && nobody {
-                return Err(SourceError::NoSuchTask);
-            }
-            if !self.is_incomplete(reader, batch) {
-                let shown = self.show(reader, batch, None, 0, from_list, &mut left, visit);
-                self.leave(&batch.records[shown..], shown, from_list);
-            } else {
-                let batch = batch.to_owned();
-                drop(slot);
-                let memory = Memory::gather(&source, reader, self.selection, batch.batch(), at_once);
-                let shown = self.show(reader, batch.batch(), Some(&memory), 0, from_list, &mut left, visit);
-                // What could not be begun in time is for the next read.
-                self.full |= left < room && memory.is_later(shown);
-                self.keep(batch, memory, shown, from_list, reader);
-            }
-            // Where nothing was shown, that is no end: what comes next may be smaller, or not be gathered yet.
-            if self.full || left < room && left < least {
-                return Ok(());
-            }
+            self.members_of = Some(answer.next);
+            self.numbers = answer.next.checked_add(1);
+            return Ok(());
         }
+        if !from_list {
+            self.numbers = match answer.outcome {
+                Outcome::Finished => None,
+                _ => Some(answer.next),
+            };
+        }
+        let batch = slot.batch(answer.count, with_lines, with_sections);
+        let nobody = batch.records.iter().all(|record| record.base.pid == 0);
+        if self.selection.strategy == DumpStrategy::One && nobody {
+            return Err(SourceError::NoSuchTask);
+        }
+        if !self.is_incomplete(reader, batch) {
+            let shown = self.show(reader, batch, None, 0, from_list, left, visit);
+            self.leave(&batch.records[shown..], shown, from_list);
+            return Ok(());
+        }
+        let batch = batch.to_owned();
+        drop(slot);
+        let memory = Memory::gather(&source, reader, self.selection, batch.batch(), at_once);
+        self.show_ahead(Ahead::new(batch, memory, from_list, reader, None), reader, room, left, visit);
         Ok(())
     }
 
@@ -258,16 +272,18 @@ impl BpfWalk {
         records.len()
     }
 
-    /// Shows what was gathered ahead, and keeps what is left of it; gives it up if it is old or was judged for others.
+    /// Shows what was gathered of tasks that are judged again, and leaves the rest of it to be shown next; gives it up if it
+    /// is old or was judged for others.
     fn show_ahead(
         &mut self,
         mut ahead: Ahead,
         reader: &Reader,
+        room: usize,
         left: &mut usize,
         visit: &mut dyn FnMut(&Gathered) -> Visit,
     ) {
         let serves = ahead.serves(reader);
-        let Ahead { batch, memory, at: from, from_list, .. } = &mut ahead;
+        let Ahead { batch, memory, at: from, from_list, share, .. } = &mut ahead;
         let (from, from_list, batch) = (*from, *from_list, batch.batch());
         if !serves {
             // A reader that takes its time is better off with less at once.
@@ -281,41 +297,34 @@ impl BpfWalk {
             fits
         };
         let until = (from..batch.records.len()).take_while(fits).count() + from;
-        memory.judge(&self.source, reader, batch.records, from..until);
-        let batch = batch.first(until);
-        let shown = self.show(reader, batch, Some(memory), from, from_list, left, visit);
+        memory.judge(&self.source, reader, batch.records, from..until, share.is_none());
+        let shown = self.show(reader, batch.first(until), Some(memory), from, from_list, left, visit);
         if from_list {
             self.listed.drain(..shown - from);
         }
-        ahead.at = shown;
-        if shown < ahead.batch.batch().records.len() {
+        if memory.is_later(shown) {
+            // What could not be begun in time is for the next read.
+            self.full |= *left < room;
+            self.leave(&batch.records[shown..], 0, from_list);
+        } else if shown < batch.records.len() {
+            ahead.at = shown;
             self.ahead = Some(ahead);
         }
     }
 
     /// Keeps what was gathered beyond what could be shown, if the reader's user may have it kept.
-    fn keep(&mut self, batch: OwnedBatch, memory: Memory, shown: usize, from_list: bool, reader: &Reader) {
-        let records = batch.batch().records;
-        let reached = (shown..records.len()).find(|at| memory.is_later(*at));
-        let bytes = batch.len() + memory.len();
-        let share = match reached {
-            None if self.reach > 0 && shown < records.len() => {
-                self.source.procfs.budget.take(reader.fsuid, bytes)
-            }
-            _ => None,
+    fn keep(&mut self, reader: &Reader) {
+        let Some(mut ahead) = self.ahead.take_if(|ahead| ahead.share.is_none()) else { return };
+        ahead.share = match self.reach {
+            0 => None,
+            _ => self.source.procfs.budget.take(reader.fsuid, ahead.batch.len() + ahead.memory.len()),
         };
-        let Some(share) = share else {
-            if reached.is_none() && shown < records.len() {
-                self.reach = 0;
-            }
-            return self.leave(&records[shown..], shown, from_list);
-        };
-        if from_list {
-            self.listed.drain(..shown);
+        if ahead.share.is_some() {
+            self.ahead = Some(ahead);
+        } else {
+            self.reach = 0;
+            self.leave(&ahead.batch.batch().records[ahead.at..], 0, ahead.from_list);
         }
-        let mut ahead = Ahead::new(batch, memory, reader, share);
-        (ahead.at, ahead.from_list) = (shown, from_list);
-        self.ahead = Some(ahead);
     }
 
     /// Has what comes next gathered while the reader works on what it has got.
