@@ -118,8 +118,8 @@ impl BpfWalk {
     ) -> Result<(), SourceError> {
         let iterates = self.source.programs.iterates();
         let least = if iterates { self.average } else { self.average / 2 };
-        let reach = if self.reach > 0 { self.reach.clamp(room, REACH.max(room)) } else { 0 };
         let mut left = room;
+        let mut reach = None;
         self.full = false;
         // Where nothing was shown, that is no end: what comes next may be smaller, or not be gathered yet.
         while left > 0 && !self.full && (left == room || left >= least) {
@@ -128,7 +128,9 @@ impl BpfWalk {
             } else if self.is_finished() {
                 break;
             } else {
-                self.go_on(reader, reach, room, &mut left, visit)?;
+                // What was gathered ahead and given up has a say in it.
+                let asked = if self.reach > 0 { self.reach.clamp(room, REACH.max(room)) } else { 0 };
+                self.go_on(reader, *reach.get_or_insert(asked), room, &mut left, visit)?;
             }
         }
         Ok(())
@@ -367,3 +369,7 @@ impl BpfWalk {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "walk_test.rs"]
+mod tests;
