@@ -2,7 +2,7 @@
 //! that works on what it has got need not wait for the rest.
 
 use super::BpfSource;
-use super::abi::OwnedBatch;
+use super::abi::{OwnedBatch, TaskSlot};
 use super::gather::Memory;
 use super::programs::{Ask, Mode, Outcome};
 use crate::access::Reader;
@@ -87,6 +87,10 @@ impl Coming {
             };
             let mut slot = source.programs.slot();
             let Ok(answer) = source.programs.ask(&mut slot, &reader, ask) else { return };
+            // The iterator goes by what it is told of the reader; the program looks at the thread, which does not wait for it.
+            if !source.programs.iterates() && !is_still(&reader, &slot) {
+                return;
+            }
             let next = match answer.outcome {
                 Outcome::Finished => None,
                 Outcome::More => Some(answer.next),
@@ -104,6 +108,15 @@ impl Coming {
     pub fn wait(self) -> Option<(Ahead, Option<u32>)> {
         self.0.recv().ok()
     }
+}
+
+/// Whether the thread that the program asked for had the rights with which it read.
+fn is_still(reader: &Reader, slot: &TaskSlot) -> bool {
+    let (now, user_ns, _) = slot.reader();
+    let ids = &now.credentials;
+    let effective: u64 = ids.effective.into();
+    (now.daemons_tgid, u64::from(user_ns), effective) == (reader.tgid, reader.user_ns, reader.effective)
+        && (ids.euid, ids.fsuid, ids.fsgid) == (reader.euid, reader.fsuid, reader.fsgid)
 }
 
 /// One of the dumps that are gathered ahead.
