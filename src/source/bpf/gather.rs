@@ -50,7 +50,7 @@ pub(super) enum Verdict {
     Show,
     /// It ran another program or changed its rights meanwhile: what was gathered is of neither.
     Changed,
-    /// Not gathered for want of room in the answer.
+    /// Not gathered for want of room in the answer, or because it was hidden then.
     Later,
 }
 
@@ -355,7 +355,8 @@ impl Memory {
     }
 
     /// What was gathered counts only if the task is still the one that was judged, with the same program and rights.
-    /// So those of these places that are to be shown are judged again, but for what came with records of this very read.
+    /// So these places are judged again, but for what came with records of this very read. What was hidden when it was
+    /// gathered for an earlier one may be seen by now.
     pub fn judge(
         &mut self,
         source: &BpfSource,
@@ -364,8 +365,12 @@ impl Memory {
         places: Range<usize>,
         at_once: bool,
     ) {
-        let judged = |entry: &Entry| entry.verdict == Verdict::Show && (entry.is_more || !at_once);
-        let owners: Vec<usize> = places.filter(|at| judged(&self.entries[*at])).collect();
+        let judged = |at: &usize| match self.entries[*at].verdict {
+            Verdict::Show => self.entries[*at].is_more || !at_once,
+            Verdict::Hide => records[*at].base.pid != 0 && !at_once,
+            Verdict::Changed | Verdict::Later => false,
+        };
+        let owners: Vec<usize> = places.filter(judged).collect();
         let ids: Vec<u32> = owners.iter().map(|at| records[*at].base.pid).collect();
         let mut slot = source.programs.slot();
         let mut done = 0;
@@ -378,10 +383,13 @@ impl Memory {
             }
             for (now, at) in slot.records(count as u32).iter().zip(&owners[done..]) {
                 let before = &records[*at];
-                self.entries[*at].verdict = match now.base.pid != 0 && now.start_time == before.start_time {
-                    true if same_program(before, now) && sight(reader, now) == sight(reader, before) => {
-                        Verdict::Show
-                    }
+                let is_there = now.base.pid != 0 && now.start_time == before.start_time;
+                let seen = sight(reader, now);
+                self.entries[*at].verdict = match is_there {
+                    true if now.facts().contains(Facts::UNSETTLED) => Verdict::Changed,
+                    true if seen == Sight::Nothing => Verdict::Hide,
+                    true if sight(reader, before) == Sight::Nothing => Verdict::Later,
+                    true if same_program(before, now) && seen == sight(reader, before) => Verdict::Show,
                     true => Verdict::Changed,
                     false => Verdict::Hide,
                 };
