@@ -10,8 +10,9 @@ use super::programs::Ask;
 use crate::access::{Reader, Sight, sight};
 use crate::protocol::Groups;
 use crate::source::deadline_pool::Outcome;
-use crate::source::{Anchor, Gathered, Sections, Selection};
+use crate::source::{Anchor, Gathered, Sections, Selection, SourceError};
 use crate::task::{Facts, TaskRecord};
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -357,6 +358,9 @@ impl Memory {
     /// What was gathered counts only if the task is still the one that was judged, with the same program and rights.
     /// So these places are judged again, but for what came with records of this very read. What was hidden when it was
     /// gathered for an earlier one may be seen by now.
+    ///
+    /// # Errors
+    /// Where they cannot be judged, and so nothing be shown.
     pub fn judge(
         &mut self,
         source: &BpfSource,
@@ -364,7 +368,7 @@ impl Memory {
         records: &[TaskRecord],
         places: Range<usize>,
         at_once: bool,
-    ) {
+    ) -> Result<(), SourceError> {
         let judged = |at: &usize| match self.entries[*at].verdict {
             Verdict::Show => self.entries[*at].is_more || !at_once,
             Verdict::Hide => records[*at].base.pid != 0 && !at_once,
@@ -375,11 +379,10 @@ impl Memory {
         let mut slot = source.programs.slot();
         let mut done = 0;
         while done < ids.len() {
-            let answer = source.programs.tasks(&mut slot, reader, Ask::program(Groups::VMA), &ids[done..]);
-            let count = answer.map_or(0, |answer| answer.count as usize);
+            let answer = source.programs.tasks(&mut slot, reader, Ask::program(Groups::VMA), &ids[done..])?;
+            let count = answer.count as usize;
             if count == 0 {
-                owners[done..].iter().for_each(|at| self.entries[*at].verdict = Verdict::Hide);
-                return;
+                return Err(SourceError::Program(io::Error::other("the tasks program has judged none")));
             }
             for (now, at) in slot.records(count as u32).iter().zip(&owners[done..]) {
                 let before = &records[*at];
@@ -396,6 +399,7 @@ impl Memory {
             }
             done += count;
         }
+        Ok(())
     }
 }
 

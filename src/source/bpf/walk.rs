@@ -124,7 +124,7 @@ impl BpfWalk {
         // Where nothing was shown, that is no end: what comes next may be smaller, or not be gathered yet.
         while left > 0 && !self.full && (left == room || left >= least) {
             if let Some(ahead) = self.ahead.take().or_else(|| self.come()) {
-                self.show_ahead(ahead, reader, room, &mut left, visit);
+                self.show_ahead(ahead, reader, room, &mut left, visit)?;
             } else if self.is_finished() {
                 break;
             } else {
@@ -201,19 +201,19 @@ impl BpfWalk {
         let batch = batch.to_owned();
         drop(slot);
         let memory = Memory::gather(&source, reader, self.selection, batch.batch(), at_once);
-        self.show_ahead(Ahead::new(batch, memory, from_list, reader, None), reader, room, left, visit);
-        Ok(())
+        self.show_ahead(Ahead::new(batch, memory, from_list, reader, None), reader, room, left, visit)
     }
 
-    /// More is asked for than these records tell.
+    /// More is asked for than these records tell. Of a task in the middle of an exec /proc is asked, which may take its time.
     fn is_incomplete(&self, reader: &Reader, batch: Batch<'_>) -> bool {
         let groups = self.selection.groups;
         let (lines, own) = (groups.contains(Groups::CMDLINE), groups.intersects(Groups::OWN));
-        let lacks = |at| {
-            lines && batch.lacks_line(at)
+        let lacks = |at: usize| {
+            batch.records[at].facts().contains(Facts::UNSETTLED)
+                || lines && batch.lacks_line(at)
                 || own && !gather::untold(reader, self.selection, batch, at).is_empty()
         };
-        groups.contains(Groups::VMA) || (lines || own) && (0..batch.records.len()).any(lacks)
+        groups.contains(Groups::VMA) || (0..batch.records.len()).any(lacks)
     }
 
     /// Visits the records of a batch from `from` on; gives the first that was not dealt with.
@@ -283,14 +283,15 @@ impl BpfWalk {
         room: usize,
         left: &mut usize,
         visit: &mut dyn FnMut(&Gathered) -> Visit,
-    ) {
+    ) -> Result<(), SourceError> {
         let serves = ahead.serves(reader);
         let Ahead { batch, memory, at: from, from_list, share, .. } = &mut ahead;
         let (from, from_list, batch) = (*from, *from_list, batch.batch());
         if !serves {
             // A reader that takes its time is better off with less at once.
             self.reach = self.reach.min(1);
-            return self.leave(&batch.records[from..], 0, from_list);
+            self.leave(&batch.records[from..], 0, from_list);
+            return Ok(());
         }
         let mut bytes = 0;
         let fits = |at: &usize| {
@@ -299,7 +300,7 @@ impl BpfWalk {
             fits
         };
         let until = (from..batch.records.len()).take_while(fits).count() + from;
-        memory.judge(&self.source, reader, batch.records, from..until, share.is_none());
+        memory.judge(&self.source, reader, batch.records, from..until, share.is_none())?;
         let shown = self.show(reader, batch.first(until), Some(memory), from, from_list, left, visit);
         if from_list {
             self.listed.drain(..shown - from);
@@ -312,6 +313,7 @@ impl BpfWalk {
             ahead.at = shown;
             self.ahead = Some(ahead);
         }
+        Ok(())
     }
 
     /// Keeps what was gathered beyond what could be shown, if the reader's user may have it kept.
