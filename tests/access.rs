@@ -30,13 +30,19 @@ fn allowed(pid: u32) -> Option<bool> {
     }
 }
 
-/// The tasks of the machine, each with when it began.
-fn tasks(threads: bool) -> BTreeMap<u32, u64> {
+/// The tasks of the machine, each with when it began and whose it is: one that became somebody else's and then shut
+/// itself off may be seen in between.
+fn tasks(threads: bool) -> BTreeMap<u32, (u64, [[u32; 4]; 2])> {
     let mut tids = proc::processes();
     if threads {
         tids = tids.into_iter().flat_map(proc::threads).collect();
     }
-    tids.into_iter().filter_map(|tid| Some((tid, proc::Stat::of(&tid.to_string())?.start()))).collect()
+    let look = |tid: u32| {
+        let path = tid.to_string();
+        let status = proc::Status::of(&path)?;
+        Some((tid, (proc::Stat::of(&path)?.start(), ["Uid", "Gid"].map(|key| status.ids(key)))))
+    };
+    tids.into_iter().filter_map(look).collect()
 }
 
 /// What a reader may see and does see, of the tasks that are there all the time and on which the kernel says the same
@@ -59,10 +65,10 @@ fn look(reader: &Identity, daemon: &Daemon, strategy: DumpStrategy) -> Sight {
     });
     let still = tasks(threads);
     let mut may = HashMap::new();
-    for ((pid, began), verdicts) in present.iter().zip(before.iter().zip(&after)) {
+    for ((pid, itself), verdicts) in present.iter().zip(before.iter().zip(&after)) {
         if let (Some(before), Some(after)) = verdicts
             && before == after
-            && still.get(pid) == Some(began)
+            && still.get(pid) == Some(itself)
         {
             may.insert(*pid, *before);
         }

@@ -21,7 +21,7 @@ use task_diag::protocol::{DumpStrategy, Groups};
 const MEMORY: Groups = Groups::BASE.union(Groups::VMA).union(Groups::VMA_STAT);
 
 /// Far more than it takes, far less than the deadlines of a patient daemon.
-const AT_ONCE: Duration = Duration::from_secs(20);
+const AT_ONCE: Duration = Duration::from_secs(60);
 
 fn send(pid: u32, signal: Signal) {
     kill(Pid::from_raw(pid as i32), signal).unwrap();

@@ -298,7 +298,11 @@ fn names_while_directories_are_renamed() {
                 }
             });
             let looked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                for _ in 0..500 {
+                // Until there was something to get wrong, where a rename waits for a disk.
+                let began = std::time::Instant::now();
+                let enough =
+                    || renames.load(SeqCst) > 100 || began.elapsed() > std::time::Duration::from_secs(60);
+                for _ in (0..).take_while(|look| *look < 500 || !enough()) {
                     let [me] = &file.dump(&one(std::process::id(), Groups::VMA)).unwrap()[..] else {
                         panic!()
                     };

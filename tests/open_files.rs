@@ -10,6 +10,7 @@ use common::more::{More, expected};
 use common::sources::sources;
 use common::zoo::lives;
 use common::{needs, proc};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use std::ffi::{CStr, CString, c_long};
 use std::fs::{self, File, OpenOptions};
@@ -305,7 +306,9 @@ fn many_at_once() {
         return;
     }
     const MANY: u64 = 17_000;
-    let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap().0;
+    // A shell of an ordinary system allows a thousand files, and more to who asks for them.
+    let (soft, limit) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, limit.min(MANY + 3_000).max(soft), limit).unwrap();
     let many = MANY.min(limit - 300) as c_long;
     let dir = tempfile::tempdir().unwrap();
     let paths: Vec<CString> = (0..2_000)
@@ -415,9 +418,13 @@ fn amid_a_storm() {
     for source in sources() {
         let daemon = Daemon::start(source);
         let file = Handle::open(daemon.path());
-        let end = Instant::now() + Duration::from_secs(3);
+        let began = Instant::now();
         let (mut seen, mut answers, mut mixed) = (0, 0, 0);
-        while Instant::now() < end {
+        let wanted = if source.name == "bpf" { 200 } else { 0 };
+        // For a while; and on a machine that stood still meanwhile until there was something to see.
+        let enough =
+            |answers, seen| answers > 20 && seen > wanted || began.elapsed() > Duration::from_secs(60);
+        while began.elapsed() < Duration::from_secs(3) || !enough(answers, seen) {
             for (name, child) in &storms {
                 file.request(&request(DumpStrategy::Subtree, child.pid(), GROUPS));
                 for task in More::of(&file.read_to_end(BUFFER).unwrap()) {
@@ -435,10 +442,10 @@ fn amid_a_storm() {
             }
         }
         let counts = format!("{}: {answers} answers, {seen} descriptors, {mixed} mixed", source.name);
-        assert!(answers > 20 && seen > 0, "{counts}");
+        assert!(answers > 20 && seen > wanted, "{counts}");
         // Name, flags and kind are files of their own in /proc: by the next one it may be another descriptor. That is
         // asked only where the table changes again and again.
-        assert!(source.name != "bpf" || seen > 200 && mixed * 100 <= seen, "{counts}");
+        assert!(source.name != "bpf" || mixed * 100 <= seen, "{counts}");
     }
     drop(storms);
     // Its descendants end a moment later, and until then make files.

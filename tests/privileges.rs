@@ -7,7 +7,7 @@ use common::handle::{Handle, request};
 use common::identity::Identity;
 use common::sources::{PROCFS, sources};
 use common::zoo::users::{self, ALICE, BOB};
-use common::{needs, proc};
+use common::{needs, proc, wait};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
 use nix::unistd::{AccessFlags, faccessat};
@@ -17,31 +17,35 @@ use task_diag::protocol::{DumpStrategy, Groups};
 
 /// What root's own process may have at most: this test's.
 fn bounding() -> u64 {
-    hex("self", "CapBnd")
+    hex(&status("self").unwrap(), "CapBnd")
 }
 
-fn field(of: &str, name: &str) -> String {
-    let text = std::fs::read_to_string(format!("/proc/{of}/status")).unwrap();
+/// `None` where the task went.
+fn status(of: &str) -> Option<String> {
+    std::fs::read_to_string(format!("/proc/{of}/status")).ok()
+}
+
+fn field(text: &str, name: &str) -> String {
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":\t"));
     line.unwrap_or_else(|| panic!("{name} in {text}")).trim().to_string()
 }
 
-fn hex(of: &str, name: &str) -> u64 {
-    u64::from_str_radix(&field(of, name), 16).unwrap()
+fn hex(text: &str, name: &str) -> u64 {
+    u64::from_str_radix(&field(text, name), 16).unwrap()
 }
 
 #[track_caller]
-fn has(of: &str, capabilities: &[u32]) {
+fn has(of: &str, text: &str, capabilities: &[u32]) {
     let kept = capabilities.iter().map(|cap| 1 << cap).sum::<u64>() & bounding();
     for set in ["CapEff", "CapPrm"] {
-        assert_eq!(hex(of, set), kept, "{of} {set}");
+        assert_eq!(hex(text, set), kept, "{of} {set}");
     }
     for set in ["CapInh", "CapAmb"] {
-        assert_eq!(hex(of, set), 0, "{of} {set}");
+        assert_eq!(hex(text, set), 0, "{of} {set}");
     }
     let may_narrow = bounding() & 1 << 8 != 0;
-    assert_eq!(hex(of, "CapBnd"), if may_narrow { kept } else { bounding() }, "{of} CapBnd");
-    assert_eq!(field(of, "NoNewPrivs"), "1", "{of}");
+    assert_eq!(hex(text, "CapBnd"), if may_narrow { kept } else { bounding() }, "{of} CapBnd");
+    assert_eq!(field(text, "NoNewPrivs"), "1", "{of}");
 }
 
 #[test]
@@ -51,20 +55,25 @@ fn little_is_kept() {
     }
     for source in sources() {
         let daemon = Daemon::start(source);
-        // Every thread that it starts to answer: by now, and for memory.
-        let everything = request(DumpStrategy::AllThreads, 0, Groups::NATIVE | Groups::VMA_STAT);
-        Handle::open(daemon.path()).dump(&everything).unwrap();
         let (parent, server) = (daemon.pid(), daemon.server());
         // CAP_DAC_READ_SEARCH and CAP_SYS_ADMIN; the first, CAP_SYS_PTRACE and CAP_NET_ADMIN.
-        has(&parent.to_string(), &[2, 21]);
+        let of = parent.to_string();
+        has(&of, &status(&of).unwrap(), &[2, 21]);
         assert_eq!(proc::threads(parent).len(), 1);
-        let threads = proc::threads(server);
-        assert!(threads.len() > 8, "{threads:?}");
-        for thread in threads {
-            let of = format!("{server}/task/{thread}");
-            has(&of, &[2, 12, 19]);
+        // Every thread that it starts to answer: by now, and for memory. Those end where they have nothing to do for
+        // long, as on a machine that stands still meanwhile.
+        let everything = request(DumpStrategy::AllThreads, 0, Groups::NATIVE | Groups::VMA_STAT);
+        let threads = wait::until_some("all its threads are there", || {
+            Handle::open(daemon.path()).dump(&everything).unwrap();
+            let named = |thread| format!("{server}/task/{thread}");
+            let threads = proc::threads(server).into_iter().map(named);
+            let threads: Option<Vec<_>> = threads.map(|of| Some((status(&of)?, of))).collect();
+            threads.filter(|threads| threads.len() > 8)
+        });
+        for (text, of) in threads {
+            has(&of, &text, &[2, 12, 19]);
             // The mode "filter".
-            assert_eq!(field(&of, "Seccomp"), "2");
+            assert_eq!(field(&text, "Seccomp"), "2");
         }
     }
 }

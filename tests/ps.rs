@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::tcgetattr;
 use nix::unistd::Pid;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -100,7 +100,10 @@ fn ours(way: &[String]) -> BTreeMap<u32, Line> {
         let mut args = bytes(object, "args").unwrap_or_default();
         args.truncate(args.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1));
         args.iter_mut().filter(|byte| **byte == 0).for_each(|byte| *byte = b' ');
-        let mut args = in_ascii(args.trim_ascii_end());
+        // What ps writes as blanks.
+        let blanks = args.iter().rev().take_while(|byte| matches!(byte, b' ' | b'\n')).count();
+        args.truncate(args.len() - blanks);
+        let mut args = in_ascii(&args);
         if args.is_empty() {
             let end = if state == 'Z' { "] <defunct>" } else { "]" };
             args = format!("[{}{end}", in_ascii(&bytes(object, "comm").unwrap()));
@@ -122,9 +125,12 @@ fn ours(way: &[String]) -> BTreeMap<u32, Line> {
 fn agree(ours: &Line, was: &Line, is: &Line, source: &Source) -> bool {
     let args = |theirs: &Line| match theirs.args.strip_prefix('[') {
         // What /proc calls a kernel thread may be longer than its name, which is what there is.
-        Some(_) => theirs.args.starts_with(ours.args.trim_end_matches(']')),
-        // An array of arguments that are all empty.
-        None if theirs.args == "?" => ours.args.starts_with('['),
+        Some(_) => {
+            let ours = ours.args.trim_end_matches(']');
+            theirs.args.get(..ours.len()).is_some_and(|start| is_written(start, ours))
+        }
+        // Arguments that are all empty, or blanks.
+        None if matches!(&theirs.args[..], "" | "?") => ours.args.starts_with('['),
         // That ps reads no more of a command line than 128 KiB.
         None if theirs.args.len() > 100_000 => {
             ours.args.get(..theirs.args.len()).is_some_and(|start| is_written(&theirs.args, start))
@@ -162,14 +168,19 @@ fn equals(way: &[String], source: &Source, zoo: &[zoo::Animal]) {
         }
         // Nobody is shown who isn't there, but this program and what came and went meanwhile.
         let strangers = shown.keys().filter(|pid| !before.contains_key(pid) && !after.contains_key(pid));
-        assert!(strangers.count() < 20);
-        for animal in zoo {
-            // These stand still: nothing of them is excused as a change.
-            assert!(
-                shown.contains_key(&animal.pid) && before[&animal.pid] == after[&animal.pid],
-                "{}",
-                animal.name
-            );
+        let strangers = strangers.count();
+        if strangers >= 20 {
+            left.insert(0, format!("{strangers} that ps does not show"));
+        }
+        for animal in
+            zoo.iter().filter(|animal| open.as_ref().is_none_or(|open| open.contains_key(&animal.pid)))
+        {
+            assert!(shown.contains_key(&animal.pid), "{}", animal.name);
+            // These stand still: nothing of them is excused as a change, but what the kernel takes of their memory.
+            let (was, is) = (&before[&animal.pid], &after[&animal.pid]);
+            if was != is {
+                left.entry(animal.pid).or_insert_with(|| format!("{}: {was:?}\n   and {is:?}", animal.name));
+            }
         }
         if left.is_empty() {
             return;
@@ -287,6 +298,8 @@ fn columns_are_those_of_ps() {
         let way = ["--path".to_string(), daemon.path().display().to_string()];
         for name in BESIDE_PS {
             let mut found = String::new();
+            // Each has agreed once: of many there is nearly always one that gets a second older between two looks.
+            let mut agreed = BTreeSet::new();
             for _ in 0..20 {
                 let format = format!("pid=,{name}=");
                 let theirs = column(tools::command("ps").args(["-ww", "-o", &format, "-p", &pids]));
@@ -305,7 +318,8 @@ fn columns_are_those_of_ps() {
                             _ => false,
                         }
                 };
-                let differ = theirs.iter().filter(|both| !same(both));
+                agreed.extend(theirs.iter().filter(same).map(|(pid, _)| *pid));
+                let differ = theirs.iter().filter(|(pid, _)| !agreed.contains(pid));
                 found =
                     differ.map(|(pid, theirs)| format!(" {pid}: {:?} not {theirs:?}", ours[pid])).collect();
                 if found.is_empty() {
@@ -458,7 +472,9 @@ fn tasks_are_chosen_and_put_in_order() {
     let tids: Vec<u32> = lines(&["-L", "-p", &pid, "-o", "tid"]).iter().map(number).collect();
     assert_eq!(tids, proc::threads(threads.pid));
     assert!(lines(&["-L", "-p", &pid, "-o", "pid"]).iter().all(|line| *line == pid));
-    assert_eq!(lines(&["-L", "-p", &pid, "-o", "comm", "--sort", "-tid"])[0], "thread 9");
+    // Seldom not the youngest: when numbers began anew among them.
+    let highest = proc::Stat::of(&format!("{pid}/task/{}", tids.iter().max().unwrap())).unwrap().comm;
+    assert_eq!(lines(&["-L", "-p", &pid, "-o", "comm", "--sort", "-tid"])[0].as_bytes(), highest);
     assert_eq!(lines(&["-p", &pid, "-o", "threads,state"]), ["10 S"]);
 
     let parent = group.child.pid();

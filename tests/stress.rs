@@ -406,7 +406,10 @@ fn files_that_nobody_reads() {
         others_are_served(&daemon, &animal, &bobs);
         ALICE.run(|| drop(Handle::open(daemon.path())));
         // The kernel tells of closed files when it comes to it.
-        std::thread::sleep(Duration::from_millis(300));
+        wait::until("all files are closed", || {
+            let metrics = std::fs::read_to_string(daemon.dir().join("metrics")).unwrap();
+            metrics.lines().any(|line| line == "task_diag_open_files 0")
+        });
         sizes.push(size(daemon.server()));
         say(&format!("{open} files open, {refused:?}: {full:?}, then {:?}", sizes.last().unwrap()));
     }
@@ -463,9 +466,15 @@ fn a_storm_of_set_user_id_programs() {
         let storms = [storm(), storm()];
         let until = Instant::now() + time().0 / sources().len() as u32;
         let [before, after, looks] = [const { AtomicUsize::new(0) }; 3];
+        // On a machine that stood still meanwhile, until there was a storm to see.
+        let goes_on = || {
+            let now = Instant::now();
+            let met = before.load(Relaxed) > 0 && after.load(Relaxed) > 0;
+            now < until || !met && now < until + Duration::from_secs(60)
+        };
         let look = |number: usize| {
             let file = Handle::open(daemon.path());
-            while Instant::now() < until {
+            while goes_on() {
                 let groups = if number == 3 { Groups::NATIVE } else { Groups::NATIVE - Groups::VMA_STAT };
                 let strategy = if number == 3 { DumpStrategy::Children } else { DumpStrategy::All };
                 let asked = request(strategy, storms[0].pid(), groups);
@@ -494,7 +503,7 @@ fn a_storm_of_set_user_id_programs() {
                 scope.spawn(move || ALICE.run(|| look(number)));
             }
             let file = Handle::open(daemon.path());
-            while Instant::now() < until {
+            while goes_on() {
                 let tasks = file.dump(&request(DumpStrategy::All, 0, Groups::BASE | Groups::CRED)).unwrap();
                 let roots = |task: &&OwnedTask| {
                     task.base.unwrap().comm_bytes() == b"roots-own" && task.credentials.unwrap().euid == 0

@@ -364,7 +364,7 @@ mod tests {
         }
     }
 
-    const SHORT: Deadlines = Deadlines { target: Duration::from_millis(300), read: Duration::from_secs(20) };
+    const SHORT: Deadlines = Deadlines { target: Duration::from_millis(300), read: Duration::from_secs(100) };
 
     #[test]
     fn hung_targets_are_left_out_and_come_back() {
@@ -384,7 +384,7 @@ mod tests {
         assert_eq!(run(&hung, SHORT), expect(&hung));
         // Those that still hold a thread are not tried again, so this takes no deadline.
         let began = Instant::now();
-        let patient = Deadlines { target: Duration::from_secs(20), ..SHORT };
+        let patient = Deadlines { target: Duration::from_secs(60), ..SHORT };
         assert_eq!(run(&hung, patient), expect(&hung));
         assert!(began.elapsed() < patient.target);
         released.store(true, SeqCst);
@@ -433,11 +433,12 @@ mod tests {
         let items = (1..=4).map(|pid| Item { pid, hang_until: hang_until(pid) }).collect();
         let releasing = released.clone();
         let later = std::thread::spawn(move || {
-            std::thread::sleep(Duration::from_millis(100));
+            std::thread::sleep(Duration::from_millis(2500));
             releasing.store(true, SeqCst);
         });
         let patient = Deadlines { target: Duration::from_secs(60), read: Duration::from_secs(60) };
-        let outcomes = pool.run(items, patient, Duration::from_millis(20));
+        // Long enough for a thread to begin, beside others.
+        let outcomes = pool.run(items, patient, Duration::from_secs(1));
         let expected = [Outcome::Done(1), Outcome::Done(2), Outcome::NotBegun, Outcome::NotBegun];
         assert_eq!(outcomes, expected);
         later.join().unwrap();

@@ -207,24 +207,36 @@ def ways(path, parent):
     """Every way to ask; threads and children of one process."""
     service = task_diag.TaskDiag(path)
     parent = int(parent)
-    tids = sorted(int(tid) for tid in os.listdir(f'/proc/{parent}/task'))
-    assert sorted(task.pid for task in service.threads(parent)) == tids
+
+    # The parent's other threads start and end, and so do their children.
+    def family():
+        tids = sorted(int(tid) for tid in os.listdir(f'/proc/{parent}/task'))
+        found = sorted(task.pid for task in service.threads(parent))
+        among_all = sorted(task.pid for task in service.all_threads() if task.tgid == parent)
+        try:
+            children = sorted(task.pid for tid in tids for task in service.children(tid))
+            expected = sorted(int(pid) for tid in tids for pid in
+                              Path(f'/proc/{parent}/task/{tid}/children').read_text().split())
+        except (ProcessLookupError, FileNotFoundError) as e:
+            return e, None
+        return (found, among_all, children, os.getpid() in children), (tids, tids, expected, True)
+
+    until_equal(f'threads and children of {parent}', family)
     assert {task.tgid for task in service.threads(parent, 0)} == {parent}
-    found = [task.pid for task in service.all_threads() if task.tgid == parent]
-    assert sorted(found) == tids, found
-    children = sorted(task.pid for tid in tids for task in service.children(tid))
-    expected = sorted(int(pid) for tid in tids for pid in
-                      Path(f'/proc/{parent}/task/{tid}/children').read_text().split())
-    assert children == expected and os.getpid() in children
     some = [os.getpid(), 2147483647, 1, os.getpid(), parent]
     assert [task.pid for task in service.some(some)] == [os.getpid(), 1, parent]
     assert service.some([]) == []
     # More ids than one request holds.
     many = service.some(range(1, 40_000))
     assert [task.pid for task in many] == sorted({task.pid for task in many}) and {1, parent} <= {task.pid for task in many}
-    tree = {task.pid: task.base.ppid for task in service.subtree(parent)}
-    assert list(tree) == sorted(tree) and {parent, os.getpid()} <= tree.keys(), tree
-    assert [pid for pid, ppid in tree.items() if ppid not in tree] == [parent], tree
+
+    # Who is seen after the end of its parent is somebody else's child by then.
+    def tops():
+        tree = {task.pid: task.base.ppid for task in service.subtree(parent)}
+        assert list(tree) == sorted(tree) and {parent, os.getpid()} <= tree.keys(), tree
+        return [pid for pid, ppid in tree.items() if ppid not in tree], [parent]
+
+    until_equal(f'what comes from {parent}', tops)
     assert [task.pid for task in service.subtree(os.getpid())] == [os.getpid()]
     pids = [task.pid for task in service.all()]
     assert pids == sorted(pids) and {parent, os.getpid()} <= set(pids)
