@@ -51,3 +51,38 @@ impl Write for Direct {
 fn as_io(error: EngineError) -> io::Error {
     io::Error::from_raw_os_error(error.to_errno())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{DumpStrategy, Groups, Request};
+    use crate::source::{Limits, ProcfsSource};
+
+    #[test]
+    fn an_empty_buffer_loses_nothing() {
+        let proc_root = Arc::new(ProcRoot::open("/proc").unwrap());
+        #[cfg_attr(not(feature = "bpf"), allow(unused_mut))]
+        let mut sources: Vec<Arc<dyn Source>> =
+            vec![Arc::new(ProcfsSource::new(proc_root.clone(), Limits::default()))];
+        #[cfg(feature = "bpf")]
+        match crate::source::BpfSource::load(proc_root.clone(), Limits::default()) {
+            Ok(source) => sources.push(Arc::new(source)),
+            Err(why) => {
+                assert!(std::env::var_os("CI").is_none(), "no BPF: {why}");
+                let _ = writeln!(io::stderr(), "SKIPPED: empty buffers: no BPF: {why}");
+            }
+        }
+        for source in sources {
+            let mut file = Direct::new(source, proc_root.clone());
+            let request = Request { strategy: DumpStrategy::All, groups: Groups::BASE, ..Request::default() };
+            file.write_all(&request.to_bytes()).unwrap();
+            let mut buffer = [0; 4096];
+            for _ in 0..2 {
+                assert_eq!(file.read(&mut []).unwrap_err().raw_os_error(), Some(libc::EMSGSIZE));
+                assert!(file.read(&mut buffer[..100]).unwrap() > 0);
+            }
+            while file.read(&mut buffer).unwrap() > 0 {}
+            assert_eq!(file.read(&mut []).unwrap(), 0);
+        }
+    }
+}

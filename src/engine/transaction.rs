@@ -229,6 +229,10 @@ impl Dump {
     }
 
     fn fill(&mut self, reader: &Reader, buf: &mut [u8]) -> Result<usize, EngineError> {
+        // The kernel never asks with one; a program that has the engine in itself may, and 0 bytes would be the end.
+        if buf.is_empty() {
+            return Err(EngineError::BufferTooSmall);
+        }
         let mut used = 0;
         if let Some(half) = self.half_sent.take() {
             match self.go_on(half, reader, buf) {
