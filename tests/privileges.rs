@@ -58,6 +58,8 @@ fn little_is_kept() {
         let (parent, server) = (daemon.pid(), daemon.server());
         // CAP_DAC_READ_SEARCH and CAP_SYS_ADMIN; the first, CAP_SYS_PTRACE and CAP_NET_ADMIN.
         let of = parent.to_string();
+        // It gives up the rest while its child begins to serve; this comes last.
+        wait::until("the parent gives up the rest", || field(&status(&of).unwrap(), "NoNewPrivs") == "1");
         has(&of, &status(&of).unwrap(), &[2, 21]);
         assert_eq!(proc::threads(parent).len(), 1);
         // Every thread that it starts to answer: by now, and for memory. Those end where they have nothing to do for
