@@ -160,12 +160,14 @@ fn measure(
             anyhow::Ok(())
         };
         // Each comes right after a walk, so that none finds the caches as another one like it has left them.
-        for (at, contender) in contenders.iter_mut().enumerate() {
+        for at in 0..contenders.len().max(1) {
             took(0, &mut || {
                 tasks = walk::walk(workload, pid)?;
                 Ok(())
             })?;
-            took(at + 1, &mut || contender.dump(workload, pid).map(drop))?;
+            if let Some(contender) = contenders.get_mut(at) {
+                took(at + 1, &mut || contender.dump(workload, pid).map(drop))?;
+            }
         }
     }
     Ok(Row { workload, tasks, medians: times.into_iter().map(median).collect(), together: Vec::new() })
