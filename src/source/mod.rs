@@ -9,6 +9,8 @@ mod procfs;
 mod sections;
 mod taskstats;
 
+#[cfg(all(test, feature = "bpf"))]
+pub(crate) use bpf::testing::available;
 #[cfg(feature = "bpf")]
 pub use bpf::{BpfSource, LoadError};
 pub use budget::{Budget, Share};

@@ -114,11 +114,12 @@ pub(super) fn task<'a>(
 /// Those of the groups from 32 on that are to be shown of the task at that place and that the program did not tell.
 pub(super) fn untold(reader: &Reader, selection: Selection, batch: Batch<'_>, at: usize) -> Groups {
     let record = &batch.records[at];
-    let asked = sight(reader, record).of(selection.groups) & Groups::OWN;
+    let seen = sight(reader, record);
+    let asked = seen.of(selection.groups) & Groups::OWN;
     let told = batch.sections(at).map_or(Groups::empty(), |bytes| Sections::new(bytes).groups());
     let mut rest = selection.of_task(asked, record.base.pid, record.base.tgid) - told;
     // No file of /proc says securebits: they are for who may look.
-    if sight(reader, record) < Sight::Looking {
+    if seen < Sight::Looking {
         rest |= asked & Groups::GROUPS;
     }
     if !record.facts().contains(Facts::HAS_MEMORY) {
@@ -387,12 +388,12 @@ impl Memory {
             for (now, at) in slot.records(count as u32).iter().zip(&owners[done..]) {
                 let before = &records[*at];
                 let is_there = now.base.pid != 0 && now.start_time == before.start_time;
-                let seen = sight(reader, now);
+                let (was, seen) = (sight(reader, before), sight(reader, now));
                 self.entries[*at].verdict = match is_there {
                     true if now.facts().contains(Facts::UNSETTLED) => Verdict::Changed,
                     true if seen == Sight::Nothing => Verdict::Hide,
-                    true if sight(reader, before) == Sight::Nothing => Verdict::Later,
-                    true if same_program(before, now) && seen == sight(reader, before) => Verdict::Show,
+                    true if was == Sight::Nothing => Verdict::Later,
+                    true if same_program(before, now) && seen == was => Verdict::Show,
                     true => Verdict::Changed,
                     false => Verdict::Hide,
                 };

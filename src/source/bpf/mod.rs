@@ -15,6 +15,8 @@ mod programs;
 #[cfg(test)]
 mod sections_test;
 mod slots;
+#[cfg(test)]
+pub(crate) mod testing;
 mod walk;
 
 use super::procfs::ProcfsSource;

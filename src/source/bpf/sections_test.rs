@@ -1,12 +1,13 @@
 //! Sections that the tasks program writes, against what /proc says of the same tasks.
 
 use super::programs::{Ask, LoadError, Programs};
+use super::testing::{Killed, available};
 use crate::access::Reader;
 use crate::protocol::Groups;
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, Command, Stdio};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -23,15 +24,6 @@ const NAMES: [&str; 10] =
     ["cgroup", "ipc", "mnt", "net", "pid", "pid_for_children", "time", "time_for_children", "user", "uts"];
 
 type Sections = BTreeMap<u32, Vec<u8>>;
-
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 fn sections(bytes: &[u8]) -> Sections {
     let mut found = Sections::new();
@@ -199,14 +191,7 @@ fn differing(programs: &Programs, reader: u32, level: usize, ids: &[u32]) -> Vec
 
 fn programs() -> Option<&'static Programs> {
     static PROGRAMS: OnceLock<Result<Programs, LoadError>> = OnceLock::new();
-    match PROGRAMS.get_or_init(Programs::load) {
-        Ok(programs) => Some(programs),
-        Err(why) => {
-            assert!(std::env::var_os("CI").is_none(), "no BPF: {why}");
-            let _ = writeln!(std::io::stderr(), "SKIPPED: sections: no BPF: {why}");
-            None
-        }
-    }
+    available("sections", PROGRAMS.get_or_init(Programs::load).as_ref())
 }
 
 fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> T {

@@ -1,34 +1,17 @@
 //! What a walk makes of what it gathered ahead.
 
+use super::super::testing::{Killed, available};
 use super::*;
 use crate::access::Visibility;
 use crate::proc_files::ProcRoot;
 use crate::source::{Limits, Source};
 use caps::{CapSet, Capability, CapsHashSet};
 use std::io::Write;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-struct Killed(Vec<Child>);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        for child in &mut self.0 {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
 fn source(root: &Arc<ProcRoot>) -> Option<BpfSource> {
-    match BpfSource::load(root.clone(), Limits::default()) {
-        Ok(source) => Some(source),
-        Err(why) => {
-            assert!(std::env::var_os("CI").is_none(), "no BPF: {why}");
-            let _ = writeln!(std::io::stderr(), "SKIPPED: walks: no BPF: {why}");
-            None
-        }
-    }
+    available("walks", BpfSource::load(root.clone(), Limits::default()))
 }
 
 /// What `act` gives without CAP_SYS_PTRACE.
@@ -47,8 +30,8 @@ fn without_ptrace<T>(act: impl FnOnce() -> T) -> T {
 fn less_is_gathered_at_once_after_something_was_given_up() {
     let root = Arc::new(ProcRoot::open("/proc").unwrap());
     let Some(source) = source(&root) else { return };
-    let sleeper = || Command::new("sleep").arg("1000").spawn().unwrap();
-    let _many = Killed((0..60).map(|_| sleeper()).collect());
+    let sleeper = |_| Killed(Command::new("sleep").arg("1000").spawn().unwrap());
+    let _many: Vec<Killed> = (0..60).map(sleeper).collect();
     let reader = Reader::current(&root).unwrap();
     let other = Reader { visibility: Visibility::Proc, ..reader.clone() };
     let selection = Selection { strategy: DumpStrategy::All, pid: 0, groups: Groups::VMA };
@@ -86,8 +69,8 @@ fn what_was_hidden_when_it_was_gathered_is_judged_again() {
     let Some(source) = source(&root) else { return };
     let script = "read word; exec setpriv --inh-caps=-all --bounding-set=-all sleep 1000";
     let child = Command::new("sh").args(["-c", script]).stdin(Stdio::piped()).spawn().unwrap();
-    let mut child = Killed(vec![child]);
-    let (me, pid) = (std::process::id(), child.0[0].id());
+    let mut child = Killed(child);
+    let (me, pid) = (std::process::id(), child.0.id());
     let selection = Selection { strategy: DumpStrategy::Set, pid: 0, groups: Groups::VMA };
     let share = source.budget().take(0, 0).unwrap();
     let mut walk = BpfWalk::new(&source, selection, [me, pid].into(), None, None, share);
@@ -100,7 +83,7 @@ fn what_was_hidden_when_it_was_gathered_is_judged_again() {
         assert_eq!(sight(&reader, &record()), Sight::Nothing, "it has rights that the reader lacks");
         walk.next(&reader, 4096, &mut |_| Visit::Full).unwrap();
         assert!(walk.ahead.as_ref().is_some_and(|ahead| ahead.batch.batch().records.len() == 2));
-        child.0[0].stdin.take().unwrap().write_all(b"\n").unwrap();
+        child.0.stdin.take().unwrap().write_all(b"\n").unwrap();
         let is_ready = |now: TaskRecord| {
             sight(&reader, &now) != Sight::Nothing
                 && now.base.comm.starts_with(b"sleep\0")

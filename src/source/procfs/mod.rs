@@ -26,7 +26,6 @@ use item::{Item, TaskId};
 use nix::errno::Errno;
 use numbers::Numbers;
 #[cfg(feature = "bpf")]
-#[cfg(feature = "bpf")]
 pub(super) use sections::{KnownMisc, LONGEST_LIST, Question};
 use std::collections::VecDeque;
 use std::sync::Arc;
