@@ -9,10 +9,17 @@ fn main() {
 #[cfg(feature = "bpf")]
 fn compile() {
     let out = std::path::PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    let root = std::path::Path::new("src/source/bpf");
     for name in ["tasks", "mappings", "files", "iterator"] {
         let built = libbpf_cargo::SkeletonBuilder::new()
-            .source(format!("src/source/bpf/{name}.bpf.c"))
-            .clang_args(["-mcpu=v3", "-Wall", "-Wno-unused-function", "-Wno-missing-declarations"])
+            .source(root.join(name).join(format!("{name}.bpf.c")))
+            .clang_args([
+                "-Isrc/source/bpf",
+                "-mcpu=v3",
+                "-Wall",
+                "-Wno-unused-function",
+                "-Wno-missing-declarations",
+            ])
             .build_and_generate(out.join(format!("{name}.skel.rs")));
         if let Err(e) = built {
             panic!(

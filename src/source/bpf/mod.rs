@@ -1,23 +1,15 @@
 //! The fast source: BPF programs that write records of tasks straight into memory this process maps.
 
-mod abi;
-mod ahead;
-mod cgroups;
-mod direct_map;
-mod files_abi;
-mod files_of_task;
-mod gather;
+mod dump;
+mod files;
 mod iterator;
 mod mappings;
-mod names;
-mod open_files;
+mod memory;
 mod programs;
-#[cfg(test)]
-mod sections_test;
 mod slots;
+mod tasks;
 #[cfg(test)]
 pub(crate) mod testing;
-mod walk;
 
 use super::procfs::ProcfsSource;
 use super::{Budget, Limits, Selection, Source, SourceError, TaskstatsError, Walk};
@@ -26,11 +18,11 @@ use crate::counters::Counters;
 use crate::proc_files::ProcRoot;
 use crate::protocol::{DumpStrategy, Groups};
 use crate::task::TaskRecord;
-use ahead::Workers;
+use dump::prefetch::Workers;
+use dump::walk::BpfWalk;
 use programs::{Ask, Mode, Outcome, Programs};
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use walk::BpfWalk;
 
 pub use programs::LoadError;
 

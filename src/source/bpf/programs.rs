@@ -17,11 +17,12 @@ pub(super) mod skeleton {
     }
 }
 
-use super::abi::{MAPPINGS, MappingRequest, MappingSlot, Request, TARGETS, TaskSlot};
-use super::direct_map::{Samples, memory_end};
-use super::files_abi::{self, FilesRequest, FilesSlot, PIDFD_NAME};
+use super::files::abi::{self as files_abi, FilesRequest, FilesSlot, PIDFD_NAME};
 use super::iterator::TaskIterator;
+use super::mappings::abi::{MAPPINGS, MappingRequest, MappingSlot, TARGETS};
+use super::memory::direct_map::{Samples, memory_end};
 use super::slots::{Lease, Slots};
+use super::tasks::abi::{Request, TaskSlot};
 use crate::access::Reader;
 use crate::proc_files::page_size;
 use crate::protocol::Groups;

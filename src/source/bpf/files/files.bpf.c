@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR MIT)
+/* The open files of listed tasks, their programs and directories, with their names.
+ *
+ * No lock is taken and no reference held. A run is one RCU read section, which keeps tasks, tables of descriptors,
+ * inodes, mounts and entries of directories from being freed; but not the structures that lead there: those of files,
+ * the tasks' sets of files and of directories, and the entries of pipes and the like may be freed and serve others at
+ * any time. So what was read counts only if all that led to it still stands afterwards: the task has that set of
+ * files, the set that table, the descriptor that file, and the file that inode and that entry. Else it is read again,
+ * and in the end left to /proc. (A file that was closed, lent to another process, and came back to the same descriptor
+ * in the blink between would have to do so twice over: at the first look and at the second.) */
+#include "files/path.h"
+#include "files/abi.h"
+
+#define TRIES 6
+#define LONGEST_LINK 4095 /* what readlink gives of a longer name is an error */
+#define SOCKFS 0x534f434b
+#define PIPEFS 0x50495045
+#define NSFS 0x6e736673
+#define PIDFS 0x50494446
+#define O_CLOEXEC 02000000
+
+/* The driver knows what this kernel calls a pidfd. */
+const volatile bool pidfd_names = 0;
+
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(map_flags, BPF_F_MMAPABLE);
+    __uint(max_entries, 1);
+    __type(key, u32);
+    __type(value, struct files_slot);
+} files_slots SEC(".maps");
+
+/* A descriptor as it was found. */
+struct found {
+    u64 file, mount, entry, inode, position;
+    u32 fd, flags;
+};
+#define WORD 64 /* descriptors that are looked at together */
+struct work {
+    struct naming naming;
+    struct found found[WORD];
+    u32 count, zero;
+    u32 looked; /* descriptors in this run, those of futile tries too */
+    u32 resume;
+};
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, u32);
+    __type(value, struct work);
+} works SEC(".maps");
+
+/* The place of a file's name, 0 where only the kernel can tell it. */
+GLOBAL u32 name_of(struct work *work, struct files_slot *slot, u64 mount, u64 entry, u64 inode) {
+    if (!work || !slot) return 0;
+    u32 place;
+    if (is_pseudo(mount, entry))
+        place = steady_name(&work->naming, &slot->names, mount, entry);
+    else
+        place = work->naming.files[bucket_of(&work->naming, &slot->names, mount, entry, inode) & (BUCKETS - 1)].name;
+    if (place > NAMES - LONGEST || *(u32 *)&slot->names.bytes[place & ~3u] > LONGEST_LINK) return 0;
+    return place;
+}
+
+/* Fills work->found with the descriptors of one word of the table, from `first` on. Returns how many. */
+GLOBAL u32 find_open(struct work *work, u64 table, u32 first) {
+    if (!work) return 0;
+    struct fdtable *fdt = at(struct fdtable, table);
+    u32 word = first / WORD, found = work->zero, i;
+    u64 open = word_at(address_in(fdt, open_fds) + word * 8) >> first % WORD << first % WORD;
+    if (!open) return 0;
+    u64 closing = word_at(address_in(fdt, close_on_exec) + word * 8);
+    u64 slots = address_in(fdt, fd) + word * WORD * 8;
+    bpf_for(i, 0, WORD) {
+        if (!(open >> i)) break;
+        u64 file = word_at(slots + i * 8);
+        if (!file || !(open >> i & 1)) continue; /* not open, or not yet */
+        struct found *here = &work->found[found++ & (WORD - 1)];
+        here->file = file;
+        here->fd = word * WORD + i;
+        here->flags = closing >> i & 1 ? O_CLOEXEC : 0;
+    }
+    bpf_for(i, 0, found) {
+        struct found *here = &work->found[i & (WORD - 1)];
+        struct file *file = at(struct file, here->file);
+        here->inode = address_in(file, f_inode);
+        here->entry = address_in(file, f_path.dentry);
+        here->mount = address_in(file, f_path.mnt);
+        here->position = file->f_pos;
+        here->flags |= file->f_flags & ~O_CLOEXEC;
+    }
+    return found;
+}
+
+/* Are these descriptors still open, and the same files? */
+GLOBAL u32 still_open(struct work *work, u64 table, u32 found) {
+    if (!work) return 0;
+    u64 slots = address_in(at(struct fdtable, table), fd);
+    u32 i, same = 1;
+    bpf_for(i, 0, found) {
+        struct found *here = &work->found[i & (WORD - 1)];
+        struct file *file = at(struct file, here->file);
+        u64 place = slots + (u64)here->fd * 8;
+        same &= word_at(place) == here->file;
+        same &= address_in(file, f_inode) == here->inode && address_in(file, f_path.dentry) == here->entry &&
+                address_in(file, f_path.mnt) == here->mount;
+        same &= word_at(place) == here->file;
+    }
+    return same;
+}
+
+/* One descriptor, but for the name of its file. Returns true if it has one. */
+GLOBAL u32 describe(struct work *work, struct open_file *file, u32 nth) {
+    if (!work || !file) return 0;
+    struct found *here = &work->found[nth & (WORD - 1)];
+    struct inode *inode = at(struct inode, here->inode);
+    u32 kind = NAMED, type = inode->i_mode >> 12;
+    if (is_pseudo(here->mount, here->entry)) {
+        u32 system = at(struct dentry, here->entry)->d_sb->s_magic;
+        if (system == SOCKFS) kind = SOCKET;
+        if (system == PIPEFS) kind = PIPE;
+        if (system == NSFS) kind = NAMESPACE;
+        if (system == PIDFS && pidfd_names) kind = PIDFD;
+        /* So says stat, whatever the mode is. */
+        if (kind == PIDFD || system == ANON_INODE_FS) type = 0;
+    }
+    file->position = here->position;
+    file->inode = inode->i_ino;
+    file->device = inode->i_sb->s_dev;
+    file->fd = here->fd;
+    file->flags = here->flags;
+    file->name = 0;
+    file->kind = kind;
+    file->type = type;
+    return kind == NAMED || kind == NAMESPACE;
+}
+
+/* The place of the name of a namespace's kind; 0 without one. */
+GLOBAL u32 namespace_name(struct work *work, struct files_slot *slot, u64 inode) {
+    if (!work || !slot) return 0;
+    u64 operations = address_in(at(struct ns_common, address_in(at(struct inode, inode), i_private)), ops);
+    u64 name = address_in(at(struct proc_ns_operations, operations), name);
+    u32 place = work->naming.end;
+    if (place > NAMES - LONGEST) return 0;
+    s64 length = bpf_probe_read_kernel_str(&slot->names.bytes[place + 4], 32, (void *)name);
+    if (length <= 1 || length > 32) return 0;
+    *(u32 *)&slot->names.bytes[place & ~3u] = length - 1;
+    work->naming.end = (place + 4 + length + 3) & ~3u;
+    return place;
+}
+
+/* Appends the descriptors of one word of a set of files, from `first` on. */
+static u32 word_of(struct work *work, struct files_slot *slot, u64 files, u64 table, u32 first) {
+    if (!work || !slot) return BUSY;
+    u32 before = work->count, names = work->naming.end;
+    for (int try = 0; try < TRIES; try++) {
+        u32 found = find_open(work, table, first), state = COMPLETE, i;
+        work->looked += found;
+        bpf_for(i, 0, found) {
+            u32 count = work->count;
+            if (count >= FILES || work->naming.end > NAMES - 2 * LONGEST) {
+                work->resume = work->found[i & (WORD - 1)].fd;
+                state = PARTIAL;
+                break;
+            }
+            struct open_file *file = &slot->files[count];
+            if (describe(work, file, i)) {
+                struct found *here = &work->found[i & (WORD - 1)];
+                file->name = file->kind == NAMESPACE ? namespace_name(work, slot, here->inode)
+                                                     : name_of(work, slot, here->mount, here->entry, here->inode);
+                if (!file->name) {
+                    state = BUSY;
+                    break;
+                }
+            }
+            work->count = count + 1;
+        }
+        if (still_open(work, table, found) && address_in(at(struct files_struct, files), fdt) == table) return state;
+        forget_names(&work->naming, names);
+        work->count = before;
+    }
+    return BUSY;
+}
+
+/* Appends the descriptors of a task from work->resume on. */
+GLOBAL u32 descriptors(struct work *work, struct files_slot *slot, u64 files) {
+    if (!work || !slot) return BUSY;
+    u64 table = address_in(at(struct files_struct, files), fdt);
+    u32 first = work->resume, end = at(struct fdtable, table)->max_fds;
+    bpf_repeat(2 * FILES + 1) {
+        if (first >= end) return COMPLETE;
+        if (work->looked >= 2 * FILES) {
+            work->resume = first;
+            return PARTIAL;
+        }
+        /* Sixteen empty words cost about what a descriptor does. */
+        u64 open = address_in(at(struct fdtable, table), open_fds);
+        work->looked++;
+        u32 i;
+        bpf_for(i, 0, 16) {
+            if (first >= end || word_at(open + first / WORD * 8)) break;
+            first = (first / WORD + 1) * WORD;
+        }
+        if (first >= end) return COMPLETE;
+        u32 state = word_of(work, slot, files, table, first);
+        if (state != COMPLETE) return state;
+        first = (first / WORD + 1) * WORD;
+    }
+    return BUSY;
+}
+
+/* The place of the name of a path that stands at an address; 0 without one, 1 where only the kernel can tell it. */
+GLOBAL u32 link_to(struct work *work, struct files_slot *slot, u64 path) {
+    if (!work || !slot) return 0;
+    u64 mount = address_in(at(struct path, path), mnt), entry = address_in(at(struct path, path), dentry);
+    if (!entry) return 0;
+    u32 place = name_of(work, slot, mount, entry, address_in(at(struct dentry, entry), d_inode));
+    bool same = mount == address_in(at(struct path, path), mnt) && entry == address_in(at(struct path, path), dentry);
+    return place && same ? place : 1;
+}
+
+/* Program, working and root directory of a task. */
+GLOBAL u32 links(struct work *work, struct files_slot *slot, struct target *target, u64 address) {
+    if (!work || !slot || !target) return BUSY;
+    struct task_struct *task = at(struct task_struct, address);
+    u64 memory = task->flags & 0x00200000 /* PF_KTHREAD */ ? 0 : address_in(task, mm);
+    u64 program = memory ? address_in(at(struct mm_struct, memory), exe_file) : 0, directories = address_in(task, fs);
+    u32 exe = 0, cwd = 0, root = 0;
+    if (program) exe = link_to(work, slot, program + bpf_core_field_offset(struct file, f_path));
+    if (directories) {
+        cwd = link_to(work, slot, directories + bpf_core_field_offset(struct fs_struct, pwd));
+        root = link_to(work, slot, directories + bpf_core_field_offset(struct fs_struct, root));
+    }
+    if (exe == 1 || cwd == 1 || root == 1) return BUSY;
+    if (program && program != address_in(at(struct mm_struct, memory), exe_file)) return BUSY;
+    if (directories != address_in(task, fs)) return BUSY;
+    target->exe = exe;
+    target->cwd = cwd;
+    target->root = root;
+    return COMPLETE;
+}
+
+GLOBAL u32 answer(struct work *work, struct files_slot *slot, struct target *target, u64 address) {
+    if (!work || !slot || !target) return BUSY;
+    struct task_struct *task = at(struct task_struct, address);
+    u32 names = work->naming.end, count = work->count, resume = work->resume, state = BUSY;
+    for (int try = 0; try < TRIES && work->looked < 2 * FILES; try++) {
+        u64 credentials = address_in(task, real_cred), memory = address_in(task, mm), files = address_in(task, files);
+        state = target->wants & LINKS && !resume ? links(work, slot, target, address) : COMPLETE;
+        if (target->wants & DESCRIPTORS && state == COMPLETE && files) state = descriptors(work, slot, files);
+        if (state != BUSY && files == address_in(task, files) && memory == address_in(task, mm) &&
+            credentials == address_in(task, real_cred) && !between_programs(task))
+            return state;
+        forget_names(&work->naming, names);
+        work->count = count;
+        work->resume = resume;
+    }
+    return BUSY;
+}
+
+SEC("syscall")
+int gather_files(struct files_request *request) {
+    u32 key = request->slot;
+    struct files_slot *slot = bpf_map_lookup_elem(&files_slots, &key);
+    struct work *work = bpf_map_lookup_elem(&works, &key);
+    if (!slot || !work) return 1;
+    struct task_struct *daemon = (void *)bpf_get_current_task_btf();
+    work->count = work->looked = 0;
+
+    u32 targets = request->targets, resume = request->resume, done = work->zero;
+    bool begun = 0, partial = 0;
+    bpf_rcu_read_lock();
+    begin_names(&work->naming, daemon);
+    u64 reader = find(pid_ns_of(daemon), request->reader);
+    u64 pid_ns = reader ? pid_ns_of(at(struct task_struct, reader)) : 0;
+    bpf_repeat(TARGETS) {
+        barrier_var(done); /* as in mappings.bpf.c */
+        if (done >= targets || done >= TARGETS) break;
+        /* What one task has besides descriptors fits. */
+        if (begun && (work->naming.end > NAMES - 6 * LONGEST || work->looked >= 2 * FILES)) break;
+        struct target *target = &slot->targets[done];
+        u64 task = find(pid_ns, target->id);
+        u32 before = work->count, state = ABSENT;
+        work->resume = resume;
+        target->exe = target->cwd = target->root = 0;
+        if (task) {
+            target->start_time = at(struct task_struct, task)->start_boottime;
+            state = answer(work, slot, target, task);
+        }
+        /* Half a list only where it would not fit a whole slot. */
+        if (state == PARTIAL && begun) break;
+        target->state = state;
+        target->first = before;
+        target->count = work->count - before;
+        done++;
+        begun = 1;
+        resume = 0;
+        partial = state == PARTIAL;
+        if (partial) break;
+    }
+    bpf_rcu_read_unlock();
+    request->resume = partial ? work->resume : 0;
+    request->done = done;
+    request->files = work->count;
+    request->names = work->naming.end;
+    return pid_ns ? 0 : 2;
+}
+
+char LICENSE[] SEC("license") = "Dual MIT/GPL";

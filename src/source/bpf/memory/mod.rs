@@ -1,0 +1,3 @@
+//! Memory of tasks, read out of their page tables.
+
+pub(super) mod direct_map;
