@@ -50,8 +50,9 @@ pub struct TaskRecord {
     pub stat: Stat,
     /// What STATM says, in pages (`ptes` in bytes).
     pub statm: Statm,
-    /// `mm->arg_start`, `arg_end`, `env_start`, `env_end`: where the command line stands. All 0 where unknown.
-    pub arguments: [u64; 4],
+    /// `task->self_exec_id`, which every exec raises; 0 where the source did not look. With `start_time` it is what no other
+    /// program that this task has run, or that ever bore its number, has.
+    pub exec_id: u64,
     /// Id in the daemon's pid namespace: the name of the task's directory in /proc.
     pub daemons_pid: u32,
     /// Thread-group id in the daemon's pid namespace.
@@ -62,5 +63,10 @@ impl TaskRecord {
     /// The facts as a set.
     pub fn facts(&self) -> Facts {
         Facts::from_bits_retain(self.facts)
+    }
+
+    /// The program instance that it is a record of, among all that bear its number: `start_time` and `exec_id`.
+    pub fn instance(&self) -> (u64, u64) {
+        (self.start_time, self.exec_id)
     }
 }

@@ -208,8 +208,8 @@ pub enum Anchor {
     Directory(Arc<TaskDir>),
     /// Nothing: the task is so small that it is never half sent.
     Number,
-    /// Its number together with the time it began, which the record has.
-    StartTime,
+    /// Its number together with the program instance, which the record has.
+    Instance,
 }
 
 /// Why a source could not begin or go on.

@@ -121,17 +121,9 @@ pub struct Ask {
 }
 
 impl Ask {
-    /// Records with these groups, and what tells one program from the next.
+    /// Records with these groups.
     pub fn records(groups: Groups) -> Ask {
-        let program = Ask::program(groups);
-        Ask { groups: groups | program.groups, ..program }
-    }
-
-    /// What tells one program of a task from the next, where groups are asked for that do not come with its record: the place
-    /// of its arguments.
-    pub fn program(groups: Groups) -> Ask {
-        let memory = groups.intersects(Groups::VMA | Groups::CMDLINE | Groups::OWN);
-        Ask { groups: if memory { Groups::CMDLINE } else { Groups::empty() }, ..Ask::default() }
+        Ask { groups, ..Ask::default() }
     }
 }
 

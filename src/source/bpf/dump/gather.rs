@@ -80,7 +80,7 @@ pub fn task<'a>(batch: Batch<'a>, at: usize, asked: Groups, memory: Option<&'a M
         command_line: &[],
         sections: batch.sections(at).map_or(Sections::default(), Sections::new),
         missing: Groups::empty(),
-        anchor: &Anchor::StartTime,
+        anchor: &Anchor::Instance,
     };
     if let Some(memory) = memory {
         let entry = &memory.entries[at];
@@ -375,7 +375,7 @@ impl Memory {
         let mut slot = source.programs.slot();
         let mut done = 0;
         while done < ids.len() {
-            let answer = source.programs.tasks(&mut slot, reader, Ask::program(Groups::VMA), &ids[done..])?;
+            let answer = source.programs.tasks(&mut slot, reader, Ask::default(), &ids[done..])?;
             let count = answer.count as usize;
             if count == 0 {
                 return Err(SourceError::Program(io::Error::other("the tasks program has judged none")));
@@ -399,7 +399,7 @@ impl Memory {
     }
 }
 
-/// Whether the task runs the same program with the same rights. A program's arguments stand where chance put its stack.
+/// Whether it is the same task, which has executed no other program since, and whose rights are the same.
 pub fn same_program(before: &TaskRecord, now: &TaskRecord) -> bool {
-    before.arguments == now.arguments && before.credentials == now.credentials
+    before.instance() == now.instance() && before.credentials == now.credentials
 }

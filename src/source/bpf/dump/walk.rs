@@ -102,8 +102,8 @@ impl Walk for BpfWalk {
         if self.asked.for_reader(&self.source.procfs.root, reader) != self.selection {
             return Sight::Nothing;
         }
-        let now = self.source.records(reader, Ask::program(self.asked.groups), &[task.base.pid]);
-        let same = |now: &&TaskRecord| now.start_time == task.start_time && same_program(task, now);
+        let now = self.source.records(reader, Ask::default(), &[task.base.pid]);
+        let same = |now: &&TaskRecord| same_program(task, now);
         let now = now.unwrap_or_default();
         now.iter().find(same).map_or(Sight::Nothing, |now| sight(reader, now))
     }

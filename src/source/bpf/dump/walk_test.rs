@@ -76,7 +76,7 @@ fn what_was_hidden_when_it_was_gathered_is_judged_again() {
     let mut walk = BpfWalk::new(&source, selection, [me, pid].into(), None, None, share);
     let shown = without_ptrace(|| {
         let reader = Reader::current(&root).unwrap();
-        let record = || source.records(&reader, Ask::program(Groups::VMA), &[pid]).unwrap()[0];
+        let record = || source.records(&reader, Ask::default(), &[pid]).unwrap()[0];
         while record().facts().contains(Facts::UNSETTLED) {
             std::thread::yield_now();
         }

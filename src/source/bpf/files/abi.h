@@ -33,7 +33,7 @@ struct target {
     u32 id, wants;
     u32 state, first, count;
     u32 exe, cwd, root; /* places in slot.names; 0 for none */
-    u64 start_time;     /* of the task whose files these are */
+    u64 start_time, exec_id; /* of the program instance whose files these are */
 };
 struct files_slot {
     struct target targets[TARGETS];

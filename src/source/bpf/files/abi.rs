@@ -69,6 +69,7 @@ pub struct FilesTarget {
     pub cwd: u32,
     pub root: u32,
     pub start_time: u64,
+    pub exec_id: u64,
 }
 
 /// `enum target_state` of abi.h.

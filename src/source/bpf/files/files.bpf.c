@@ -245,12 +245,14 @@ GLOBAL u32 answer(struct work *work, struct files_slot *slot, struct target *tar
     struct task_struct *task = at(struct task_struct, address);
     u32 names = work->naming.end, count = work->count, resume = work->resume, state = BUSY;
     for (int try = 0; try < TRIES && work->looked < 2 * FILES; try++) {
-        u64 credentials = address_in(task, real_cred), memory = address_in(task, mm), files = address_in(task, files);
+        u64 program = program_of(task), credentials = address_in(task, real_cred), memory = address_in(task, mm), files = address_in(task, files);
         state = target->wants & LINKS && !resume ? links(work, slot, target, address) : COMPLETE;
         if (target->wants & DESCRIPTORS && state == COMPLETE && files) state = descriptors(work, slot, files);
         if (state != BUSY && files == address_in(task, files) && memory == address_in(task, mm) &&
-            credentials == address_in(task, real_cred) && !between_programs(task))
+            credentials == address_in(task, real_cred) && program == program_of(task) && !between_programs(task)) {
+            target->exec_id = program;
             return state;
+        }
         forget_names(&work->naming, names);
         work->count = count;
         work->resume = resume;

@@ -86,9 +86,10 @@ impl Run<'_> {
         wanted: (usize, Groups),
     ) -> Option<()> {
         let (at, groups) = wanted;
+        let is_it = |target: &FilesTarget| records[at].instance() == (target.start_time, target.exec_id);
         let tell = |target: &FilesTarget| match target.state() {
-            FilesState::Complete => (target.start_time == records[at].start_time).then_some(false),
-            FilesState::Partial => (target.start_time == records[at].start_time).then_some(true),
+            FilesState::Complete => is_it(target).then_some(false),
+            FilesState::Partial => is_it(target).then_some(true),
             // Whoever judges it again finds that out.
             FilesState::Absent => Some(false),
             FilesState::Busy => None,

@@ -57,6 +57,9 @@ static u64 pid_ns_of(struct task_struct *task) {
     return far_word(place(innermost, ns));
 }
 
+/* What no two programs that a task runs have in common: every exec raises it, at its point of no return. */
+#define program_of(task) fresh((task)->self_exec_id)
+
 /* Is the task between taking the new program's memory and its credentials? What is read then belongs to neither. */
 static bool between_programs(struct task_struct *task) {
     if (bpf_core_field_exists(task->in_execve) && !BPF_CORE_READ_BITFIELD(task, in_execve)) return 0;

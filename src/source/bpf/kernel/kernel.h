@@ -263,6 +263,7 @@ struct task_struct {
     struct prev_cputime prev_cputime;
     unsigned long nvcsw, nivcsw;
     u64 start_boottime;
+    u64 self_exec_id;
     struct fs_struct *fs;
     struct files_struct *files;
     struct nsproxy *nsproxy;

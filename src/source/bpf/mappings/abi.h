@@ -30,7 +30,7 @@ enum target_state {
 #define MAPPINGS 16384
 struct target {
     u32 id, state, first, count;
-    u64 start_time; /* of the task whose mappings these are */
+    u64 start_time, exec_id; /* of the program instance whose mappings these are */
 };
 struct mapping_slot {
     struct target targets[TARGETS];

@@ -37,6 +37,7 @@ pub struct Target {
     first: u32,
     count: u32,
     pub start_time: u64,
+    pub exec_id: u64,
 }
 
 /// `enum target_state` of abi.h.

@@ -83,7 +83,9 @@ fn push_target(out: &mut Vec<u8>, slot: &MappingSlot, nth: usize, record: &TaskR
     let target = &slot.targets[nth];
     match target.state() {
         TargetState::NoMemory | TargetState::Absent => true,
-        TargetState::Complete | TargetState::Partial if target.start_time == record.start_time => {
+        TargetState::Complete | TargetState::Partial
+            if record.instance() == (target.start_time, target.exec_id) =>
+        {
             push_all(out, slot, slot.mappings(target))
         }
         _ => false,

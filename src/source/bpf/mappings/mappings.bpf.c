@@ -33,6 +33,7 @@ struct work {
     u32 count, zero;
     u32 described; /* mappings in this run, those of futile tries too */
     u64 resume, sink;
+    u64 program; /* of the task that was answered for last */
 };
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
@@ -210,15 +211,17 @@ GLOBAL u32 answer(struct work *work, struct mapping_slot *slot, u64 address, u32
     u32 names = work->naming.end, count = work->count;
     u64 resume = work->resume;
     for (int try = 0; try < TRIES && work->described < 2 * MAPPINGS; try++) {
-        u64 credentials = address_in(task, real_cred), memory = address_in(task, mm);
+        u64 program = program_of(task), credentials = address_in(task, real_cred), memory = address_in(task, mm);
         if (!memory || task->flags & 0x00200000 /* PF_KTHREAD */) return NO_MEMORY;
         struct mm_struct *mm = at(struct mm_struct, memory);
         u32 sequence = int_at(place(mm, mm_lock_seq));
         if (!being_written(mm)) {
             u32 state = mappings_of(work, slot, memory, limit);
             if (!being_written(mm) && sequence == int_at(place(mm, mm_lock_seq)) && memory == address_in(task, mm) &&
-                credentials == address_in(task, real_cred) && !between_programs(task))
+                credentials == address_in(task, real_cred) && program == program_of(task) && !between_programs(task)) {
+                work->program = program;
                 return state;
+            }
         }
         forget_names(&work->naming, names);
         work->count = count;
@@ -253,6 +256,7 @@ int gather_mappings(struct mapping_request *request) {
         if (task) {
             target->start_time = at(struct task_struct, task)->start_boottime;
             state = answer(work, slot, task, limit);
+            target->exec_id = work->program;
         }
         /* Half a list only where it would not fit a whole slot. */
         if (state == PARTIAL && before) break;

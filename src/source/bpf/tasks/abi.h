@@ -23,10 +23,10 @@ struct task_record {
         u64 anon, file, shmem, total_vm, total_rss, hiwater_vm, hiwater_rss, text, lib, swap, ptes, locked_vm,
             pinned_vm, data_vm, stack_vm;
     } statm;
-    u64 arguments[4];
+    u64 exec_id; /* with start_time what tells one program instance from all others of this number */
     u32 daemons_pid, daemons_tgid;
 };
-_Static_assert(sizeof(struct task_record) == 352, "task.rs");
+_Static_assert(sizeof(struct task_record) == 328, "task.rs");
 
 enum facts {
     HAS_MEMORY = 1 << 0,
@@ -41,7 +41,7 @@ enum facts {
 };
 
 /* Bits of request.groups: the protocol's attribute numbers. Those from 32 on come as sections. */
-enum groups { STAT = 1 << 4, ARGUMENTS = 1 << 5, STATM = 1 << 6 };
+enum groups { STAT = 1 << 4, STATM = 1 << 6 };
 enum section_id {
     GROUPS = 33,
     SCHED = 34,

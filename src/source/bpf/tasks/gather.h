@@ -18,6 +18,8 @@ static void read_ahead(struct view *view, u64 address) {
     u64 memory = address_in(task, mm);
     view->memory = memory;
     view->credentials = address_in(task, real_cred);
+    view->program = program_of(task);
+    view->memory_flags = memory ? flags_of_memory(view, memory) : 0;
     view->length = view->sections_length = UNTOLD;
     view->sections_at = view->used;
     if (!slot || is_full(view)) return;

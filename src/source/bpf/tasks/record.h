@@ -55,9 +55,9 @@ struct view {
     /* What is read before the record is filled: a command line (WITH_LINES), sections (bit N: group 32 + N). */
     u32 ahead, sections;
     /* Of which record it is, how much of the slot's bytes is used, how long the line is that follows there, where
-     * behind it the sections stand, and how long they are; and the task's memory and credentials before that. */
+     * behind it the sections stand, and how long they are; and the task's memory, credentials and program before that. */
     u32 line, used, length, sections_at, sections_length, slot;
-    u64 memory, credentials;
+    u64 memory, credentials, program, memory_flags;
 };
 
 static u32 number_at(u64 address, u32 level, u64 pid_ns) {
@@ -281,28 +281,29 @@ static void clear(u64 *words, u32 count) {
     for (u32 i = 0; i < count; i++) words[i] = 0;
 }
 
+/* The word in which stands whether a memory may be dumped; 0 for eyes to which that is all the same, to spare the cache miss. */
+static u64 flags_of_memory(const struct view *view, u64 address) {
+    struct mm_struct *mm = at(struct mm_struct, address);
+    struct mm_struct___bitmap *bitmap = (void *)mm;
+    if (view->unguarded) return 0;
+    return word_at(bpf_core_field_exists(bitmap->flags) ? place(bitmap, flags) : place(mm, flags));
+}
+
 /* What stands in the task's memory descriptor, with the facts about it. The descriptor may be freed, and its place
  * used again, at any time: the caller must see afterwards that the task still has it. */
 static u32 read_memory(u64 address, struct view *view, struct task_record *record) {
     struct mm_struct *mm = at(struct mm_struct, address);
-    struct mm_struct___bitmap *bitmap = (void *)mm;
     if (view->groups & STATM) read_statm(mm, view, record);
-    if (view->groups & ARGUMENTS) {
-        record->arguments[0] = mm->arg_start;
-        record->arguments[1] = mm->arg_end;
-        record->arguments[2] = mm->env_start;
-        record->arguments[3] = mm->env_end;
-    }
-    /* To such eyes it is all the same whether the memory may be dumped: spare the cache misses. */
     if (view->unguarded) return HAS_MEMORY | PTRACE_OVER_MEMORY;
-    u64 flags = word_at(bpf_core_field_exists(bitmap->flags) ? place(bitmap, flags) : place(mm, flags));
+    u64 flags = flags_of_memory(view, address);
+    /* What was read before may be of a moment at which it might not be looked at. */
+    if (view->ahead && (flags ^ view->memory_flags) & 3) view->memory = 0;
     return HAS_MEMORY | DUMPABLE_KNOWN | ((flags & 3) == 1 ? DUMPABLE : 0) |
            (may_ptrace_in(view, address_in(mm, user_ns)) ? PTRACE_OVER_MEMORY : 0);
 }
 
 static u32 without_memory(struct task_struct *task, struct view *view, struct task_record *record) {
     clear((u64 *)&record->statm, sizeof(record->statm) / 8);
-    clear(record->arguments, 4);
     return DUMPABLE_KNOWN | (view->almighty ? PTRACE_OVER_MEMORY : 0) |
            (!bpf_core_field_exists(task->user_dumpable) || BPF_CORE_READ_BITFIELD(task, user_dumpable) ? DUMPABLE : 0);
 }
@@ -313,13 +314,15 @@ enum filled { GONE, FILLED, CHANGED };
 GLOBAL int fill(u64 address, u32 number, struct view *view, struct task_record *record) {
     if (!view || !record) return GONE;
     struct task_struct *task = at(struct task_struct, address);
-    u64 own = address_in(task, thread_pid), credentials = address_in(task, real_cred), memory = address_in(task, mm);
+    u64 own = address_in(task, thread_pid), credentials = address_in(task, real_cred), memory = address_in(task, mm),
+        program = program_of(task);
     if (!own) return GONE;
 
     struct signal_struct *signal = task->signal;
     u64 leader = address_in(signal, pids[PIDTYPE_TGID]), group = address_in(signal, pids[PIDTYPE_PGID]),
         session = address_in(signal, pids[PIDTYPE_SID]);
     record->start_time = task->start_boottime;
+    record->exec_id = program;
     record->base.pid = number ? number : number_in(view, own);
     record->base.tgid = leader == own ? record->base.pid : number_in(view, leader);
     record->base.pgid = group == leader ? record->base.tgid : number_in(view, group);
@@ -364,17 +367,15 @@ GLOBAL int fill(u64 address, u32 number, struct view *view, struct task_record *
     else
         clear((u64 *)&record->stat, sizeof(record->stat) / 8);
 
-    /* All of it belongs to one program that the task ran: an exec changes the memory, then the credentials. The latter
-     * cannot come back at the same address within an RCU section, so two execs in a row show as well. */
-    if (view->ahead && (view->memory != memory || view->credentials != credentials)) return CHANGED;
-    return memory == address_in(task, mm) && credentials == address_in(task, real_cred) && !between_programs(task)
-               ? FILLED
-               : CHANGED;
+    /* All of it belongs to one program that the task ran, with the same rights: credentials cannot come back at the same
+     * address within an RCU section. */
+    if (view->ahead && (view->memory != memory || view->credentials != credentials || view->program != program)) return CHANGED;
+    bool same = memory == address_in(task, mm) && credentials == address_in(task, real_cred) && program == program_of(task);
+    return same && !between_programs(task) ? FILLED : CHANGED;
 }
 
 /* For a task that cannot be told of: nothing is known of its memory. */
 static void unsettle(struct task_record *record) {
     record->facts = UNSETTLED;
     clear((u64 *)&record->statm, sizeof(record->statm) / 8);
-    clear(record->arguments, 4);
 }
