@@ -102,8 +102,10 @@ GLOBAL u32 still_open(struct work *work, u64 table, u32 found) {
         struct file *file = at(struct file, here->file);
         u64 place = slots + (u64)here->fd * 8;
         same &= word_at(place) == here->file;
+        smp_rmb();
         same &= address_in(file, f_inode) == here->inode && address_in(file, f_path.dentry) == here->entry &&
                 address_in(file, f_path.mnt) == here->mount;
+        smp_rmb();
         same &= word_at(place) == here->file;
     }
     return same;
@@ -175,6 +177,7 @@ static u32 word_of(struct work *work, struct files_slot *slot, u64 files, u64 ta
             }
             work->count = count + 1;
         }
+        smp_rmb();
         if (still_open(work, table, found) && address_in(at(struct files_struct, files), fdt) == table) return state;
         forget_names(&work->naming, names);
         work->count = before;
@@ -215,6 +218,7 @@ GLOBAL u32 link_to(struct work *work, struct files_slot *slot, u64 path) {
     u64 mount = address_in(at(struct path, path), mnt), entry = address_in(at(struct path, path), dentry);
     if (!entry) return 0;
     u32 place = name_of(work, slot, mount, entry, address_in(at(struct dentry, entry), d_inode));
+    smp_rmb();
     bool same = mount == address_in(at(struct path, path), mnt) && entry == address_in(at(struct path, path), dentry);
     return place && same ? place : 1;
 }
@@ -232,6 +236,7 @@ GLOBAL u32 links(struct work *work, struct files_slot *slot, struct target *targ
         root = link_to(work, slot, directories + bpf_core_field_offset(struct fs_struct, root));
     }
     if (exe == 1 || cwd == 1 || root == 1) return BUSY;
+    smp_rmb();
     if (program && program != address_in(at(struct mm_struct, memory), exe_file)) return BUSY;
     if (directories != address_in(task, fs)) return BUSY;
     target->exe = exe;
@@ -246,10 +251,14 @@ GLOBAL u32 answer(struct work *work, struct files_slot *slot, struct target *tar
     u32 names = work->naming.end, count = work->count, resume = work->resume, state = BUSY;
     for (int try = 0; try < TRIES && work->looked < 2 * FILES; try++) {
         u64 program = program_of(task), credentials = address_in(task, real_cred), memory = address_in(task, mm), files = address_in(task, files);
+        smp_rmb();
         state = target->wants & LINKS && !resume ? links(work, slot, target, address) : COMPLETE;
         if (target->wants & DESCRIPTORS && state == COMPLETE && files) state = descriptors(work, slot, files);
-        if (state != BUSY && files == address_in(task, files) && memory == address_in(task, mm) &&
-            credentials == address_in(task, real_cred) && program == program_of(task) && !between_programs(task)) {
+        smp_rmb();
+        bool whole = !between_programs(task); /* see `fill` */
+        smp_rmb();
+        if (whole && state != BUSY && files == address_in(task, files) && memory == address_in(task, mm) &&
+            credentials == address_in(task, real_cred) && program == program_of(task)) {
             target->exec_id = program;
             return state;
         }

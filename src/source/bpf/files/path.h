@@ -147,7 +147,9 @@ GLOBAL u32 steady_name(struct naming *naming, struct names *names, u64 mount, u6
     u32 end = naming->end;
     for (int try = 0; try < 3; try++) {
         u64 before = moves();
+        smp_rmb();
         u32 place = name_file(naming, names, mount, entry);
+        smp_rmb();
         if (!(before & 0x100000001) && before == moves()) return place;
         naming->end = end;
     }

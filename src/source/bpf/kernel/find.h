@@ -2,6 +2,7 @@
 /* From numbers to tasks. */
 #pragma once
 #include "kernel/kernel.h"
+#include "kernel/order.h"
 
 /* A function that the verifier checks once by itself, whoever calls it; so it knows nothing of its arguments. */
 #ifndef TYPED_POINTERS

@@ -216,9 +216,14 @@ GLOBAL u32 answer(struct work *work, struct mapping_slot *slot, u64 address, u32
         struct mm_struct *mm = at(struct mm_struct, memory);
         u32 sequence = int_at(place(mm, mm_lock_seq));
         if (!being_written(mm)) {
+            smp_rmb();
             u32 state = mappings_of(work, slot, memory, limit);
-            if (!being_written(mm) && sequence == int_at(place(mm, mm_lock_seq)) && memory == address_in(task, mm) &&
-                credentials == address_in(task, real_cred) && program == program_of(task) && !between_programs(task)) {
+            smp_rmb();
+            /* A writer that has let go of the lock has raised the number; and see `fill`. */
+            bool whole = !being_written(mm) && !between_programs(task);
+            smp_rmb();
+            if (whole && sequence == int_at(place(mm, mm_lock_seq)) && memory == address_in(task, mm) &&
+                credentials == address_in(task, real_cred) && program == program_of(task)) {
                 work->program = program;
                 return state;
             }

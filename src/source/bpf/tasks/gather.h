@@ -20,6 +20,7 @@ static void read_ahead(struct view *view, u64 address) {
     view->credentials = address_in(task, real_cred);
     view->program = program_of(task);
     view->memory_flags = memory ? flags_of_memory(view, memory) : 0;
+    smp_rmb();
     view->length = view->sections_length = UNTOLD;
     view->sections_at = view->used;
     if (!slot || is_full(view)) return;

@@ -198,6 +198,7 @@ static void read_stat(struct task_struct *task, struct signal_struct *signal, st
         /* A thread that ends moves its sums from itself to the signal_struct: not to be seen half-way. */
         for (int try = 0; try < 3; try++) {
             u32 sequence = fresh(signal->stats_lock.seqcount.seqcount.sequence);
+            smp_rmb();
             if (threads > 1) {
                 struct sums sums = {};
                 u64 head = place(signal, thread_head), link = address_in(signal, thread_head.next);
@@ -213,6 +214,7 @@ static void read_stat(struct task_struct *task, struct signal_struct *signal, st
             utime += fresh(signal->utime);
             stime += fresh(signal->stime);
             runtime += fresh(signal->sum_sched_runtime);
+            smp_rmb();
             if (!(sequence & 1) && sequence == fresh(signal->stats_lock.seqcount.seqcount.sequence)) break;
             minflt = task->min_flt;
             majflt = task->maj_flt;
@@ -236,11 +238,13 @@ SEPARATE u64 sum_of(u64 address) {
     for (int try = 0; try < SUMMINGS; try++) {
         u64 base = far_word(place(counter, count)), parts = far_word(place(counter, counters));
         u32 cpu, locked = far_int(place(counter, lock));
+        smp_rmb();
         sum = base;
         bpf_for(cpu, 0, cpus) {
             if (cpu < MAX_CPUS) sum += (s32)far_int(parts + per_cpu_offset[cpu]);
         }
-        if (!locked && base == far_word(place(counter, count))) break;
+        smp_rmb();
+        if (!locked && !far_int(place(counter, lock)) && base == far_word(place(counter, count))) break;
     }
     return sum > 0 ? sum : 0;
 }
@@ -317,6 +321,7 @@ GLOBAL int fill(u64 address, u32 number, struct view *view, struct task_record *
     u64 own = address_in(task, thread_pid), credentials = address_in(task, real_cred), memory = address_in(task, mm),
         program = program_of(task);
     if (!own) return GONE;
+    smp_rmb();
 
     struct signal_struct *signal = task->signal;
     u64 leader = address_in(signal, pids[PIDTYPE_TGID]), group = address_in(signal, pids[PIDTYPE_PGID]),
@@ -368,10 +373,14 @@ GLOBAL int fill(u64 address, u32 number, struct view *view, struct task_record *
         clear((u64 *)&record->stat, sizeof(record->stat) / 8);
 
     /* All of it belongs to one program that the task ran, with the same rights: credentials cannot come back at the same
-     * address within an RCU section. */
+     * address within an RCU section. That no exec was between them must be seen before they are looked at for the last
+     * time: one that is seen to have ended may have begun after that look. */
     if (view->ahead && (view->memory != memory || view->credentials != credentials || view->program != program)) return CHANGED;
+    smp_rmb();
+    if (between_programs(task)) return CHANGED;
+    smp_rmb();
     bool same = memory == address_in(task, mm) && credentials == address_in(task, real_cred) && program == program_of(task);
-    return same && !between_programs(task) ? FILLED : CHANGED;
+    return same ? FILLED : CHANGED;
 }
 
 /* For a task that cannot be told of: nothing is known of its memory. */

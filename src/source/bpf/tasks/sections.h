@@ -77,7 +77,9 @@ GLOBAL u32 sum_up(u64 address, u32 of_signal, u32 of_task, struct totals *totals
     struct signal_struct *signal = at(struct signal_struct, address);
     for (int try = 0; try < 4; try++) {
         u32 sequence = fresh(signal->stats_lock.seqcount.seqcount.sequence);
+        smp_rmb();
         if (!add_all(address, of_signal, of_task, totals)) continue;
+        smp_rmb();
         if (!(sequence & 1) && sequence == fresh(signal->stats_lock.seqcount.seqcount.sequence)) return 1;
     }
     return 0;
@@ -107,6 +109,7 @@ static u32 write_terminal(struct signal_struct *signal, struct view *view, struc
         u64 group = address_in(tty, ctrl.pgrp);
         out->tty_nr = (minor & 0xff) | driver->major << 8 | (minor & ~0xff) << 12;
         out->tpgid = group ? number_in(view, group) : 0;
+        smp_rmb();
         if (group == address_in(tty, ctrl.pgrp) && address == address_in(signal, tty)) return 1;
     }
     return 0;
@@ -192,6 +195,7 @@ GLOBAL u32 write_ns(struct slot *slot, u32 to, u64 address, struct view *view) {
         /* One that nobody was born into yet has no link in /proc. */
         struct pid_namespace *children = at(struct pid_namespace, address_in(proxy, pid_ns_for_children));
         out->pid_for_children = address_in(children, child_reaper) ? children->ns.inum : 0;
+        smp_rmb();
         if (had == address_in(task, nsproxy)) break;
     }
     if (try == 3) return 0;
@@ -234,6 +238,7 @@ GLOBAL u32 open_files(u64 address) {
         u32 words = at(struct fdtable, table)->max_fds / 64, count = 0, i;
         if (words > OPEN_WORDS) return UNTOLD;
         bpf_for(i, 0, words) count += bits_of(word_at(open + i * 8));
+        smp_rmb();
         if (files == address_in(task, files) && table == address_in(at(struct files_struct, files), fdt)) return count;
     }
     return UNTOLD;

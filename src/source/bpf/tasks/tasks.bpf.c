@@ -306,7 +306,9 @@ static void list(struct request *request, struct view *view, struct slot *slot, 
             struct task_struct *task = at(struct task_struct, link - node);
             u64 next = word_at(link);
             /* The list of children is not made for lock-free readers: one that leaves it points to itself, one that
-             * goes over to another parent into that parent's list. Both show, and we begin anew. */
+             * goes over to another parent, which is made its parent first, into that parent's list. Both show, and we
+             * begin anew. */
+            if (children) smp_rmb();
             if (children && (next == link || address_in(task, real_parent) != address)) break;
             u32 number = number_in(view, address_in(task, thread_pid));
             if (count >= room) {
