@@ -200,8 +200,10 @@ fn true_names_of_mapped_files() {
     for source in sources() {
         let daemon = Daemon::start(source);
         let file = Handle::open(daemon.path());
-        for groups in [Groups::VMA, Groups::VMA | Groups::VMA_STAT] {
-            let task = single(file.dump(&one(animal.pid, groups)).unwrap());
+        let ways = [DumpStrategy::One, DumpStrategy::Thread]
+            .map(|way| [Groups::VMA, Groups::VMA | Groups::VMA_STAT].map(|groups| (way, groups)));
+        for (strategy, groups) in ways.into_iter().flatten() {
+            let task = single(file.dump(&request(strategy, animal.pid, groups)).unwrap());
             let count = |name: &[u8]| task.mappings.iter().filter(|vma| vma.name == name).count();
             for name in [memory::NEWLINE_NAME, memory::ESCAPED_NAME, memory::SPACES_NAME, memory::BYTES_NAME]
             {

@@ -123,7 +123,7 @@ impl ProcRoot {
     pub fn thread(&self, tgid: u32, tid: u32) -> nix::Result<TaskDir> {
         let mut path = String::with_capacity(32);
         let _ = write!(path, "{tgid}/task/{tid}");
-        self.named(&path)
+        self.named(&path).map(|dir| TaskDir { below_process: true, ..dir })
     }
 
     /// Reads a file of one piece of the task `pid`, by its number alone: for who needs no other file of the task.
@@ -140,7 +140,7 @@ impl ProcRoot {
     /// As [`ProcRoot::task`].
     pub fn named(&self, path: &str) -> nix::Result<TaskDir> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        openat(&self.dir, path, flags, Mode::empty()).map(|dir| TaskDir { dir })
+        openat(&self.dir, path, flags, Mode::empty()).map(|dir| TaskDir { dir, below_process: false })
     }
 }
 
@@ -148,6 +148,8 @@ impl ProcRoot {
 #[derive(Debug)]
 pub struct TaskDir {
     dir: OwnedFd,
+    /// It is `TGID/task/TID`, which lacks a few files that `TGID` has (`tid_base_stuff`).
+    below_process: bool,
 }
 
 impl TaskDir {
@@ -217,7 +219,8 @@ impl TaskDir {
 
     /// The true name of the file mapped at `start..end`, where the kernel's text forms cannot be told apart.
     pub fn mapped_file(&self, start: u64, end: u64) -> Option<Vec<u8>> {
-        self.link(&format!("map_files/{start:x}-{end:x}")).ok()
+        let process = if self.below_process { "../../" } else { "" };
+        self.link(&format!("{process}map_files/{start:x}-{end:x}")).ok()
     }
 }
 

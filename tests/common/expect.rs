@@ -75,11 +75,12 @@ impl Expected {
     }
 }
 
-/// `task->comm`: /proc decorates those of a work queue's workers.
+/// `task->comm`: /proc decorates those of a work queue's workers. (Their rescuers bear the queue's name, whatever is in it.)
 fn comm(stat: &proc::Stat) -> [u8; 16] {
     const PF_WQ_WORKER: u64 = 0x20;
     let mut name = &stat.comm[..];
-    if stat.field(9) & PF_WQ_WORKER != 0 && !name.starts_with(b"kworker/R-") {
+    if stat.field(9) & PF_WQ_WORKER != 0 && name.starts_with(b"kworker/") && !name.starts_with(b"kworker/R-")
+    {
         let end = name.iter().position(|c| matches!(c, b'+' | b'-'));
         name = &name[..end.unwrap_or(name.len())];
     }

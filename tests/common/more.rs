@@ -296,12 +296,13 @@ fn of_files(path: &str, id: u16) -> Option<String> {
                 let flags = if flags.is_empty() { "0" } else { flags };
                 let meta = std::fs::metadata(format!("/proc/{path}/fd/{fd}")).ok()?;
                 let device = meta.dev();
+                // In `fdinfo` since Linux 5.14.
+                let inode = value(&info, "ino").map_or(meta.ino(), |inode| inode.parse().unwrap());
                 let _ = writeln!(
                     out,
-                    "{fd} type {} flags {flags} pos {} ino {} dev {}:{} {}",
+                    "{fd} type {} flags {flags} pos {} ino {inode} dev {}:{} {}",
                     meta.mode() >> 12,
                     value(&info, "pos")?,
-                    value(&info, "ino")?,
                     nix::sys::stat::major(device),
                     nix::sys::stat::minor(device),
                     link(path, &format!("fd/{fd}"))?
