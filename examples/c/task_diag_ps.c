@@ -306,11 +306,14 @@ static void plain(const char *text, size_t len)
 static void show(const struct process *process)
 {
 	const uint64_t kib = (uint64_t)sysconf(_SC_PAGESIZE) / 1024, ticks = (uint64_t)sysconf(_SC_CLK_TCK);
+	const char *name = user(process->euid);
 	size_t len = process->args_len;
 
-	printf("%7" PRIu32 " %7" PRIu32 " %-12s %c %9" PRIu64 " %6" PRIu64 ".%02" PRIu64 " %-5s ", process->pid, process->ppid,
-	       user(process->euid), process->state, process->rss * kib, process->ticks / ticks,
-	       process->ticks % ticks * 100 / ticks, started(process));
+	printf("%7" PRIu32 " %7" PRIu32 " ", process->pid, process->ppid);
+	plain(name, strlen(name));
+	printf("%*s %c %9" PRIu64 " %6" PRIu64 ".%02" PRIu64 " %-5s ", strlen(name) < 12 ? 12 - (int)strlen(name) : 0, "",
+	       process->state, process->rss * kib, process->ticks / ticks, process->ticks % ticks * 100 / ticks,
+	       started(process));
 	while (len > 0 && process->args[len - 1] == 0)
 		len--;
 	if (len > 0) {

@@ -2,12 +2,10 @@
 
 mod bench;
 mod dump;
-mod json;
 mod mount;
 mod printable;
 mod ps;
 mod shell_files;
-mod table;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};

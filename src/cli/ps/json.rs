@@ -4,6 +4,7 @@ use super::column::Column;
 use super::names::Names;
 use super::own;
 use super::row::Row;
+use crate::cli::printable::write_json;
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -18,7 +19,7 @@ pub fn object(out: &mut dyn Write, row: &Row, columns: &[Column], names: &mut Na
     let mut field = |out: &mut dyn Write, name: &str, value: Value| {
         write!(out, "{before}\"{name}\":")?;
         before = ',';
-        serde_json::to_writer(out, &value).map_err(io::Error::from)
+        write_json(out, &value)
     };
     for column in columns {
         let name = column.name();

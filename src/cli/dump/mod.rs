@@ -1,11 +1,16 @@
 //! The dump commands: a request, and its answer as a table or as JSON.
 
-use super::{SourceChoice, json, open_source, table};
+mod json;
+mod printer;
+mod table;
+
+use super::{SourceChoice, open_source};
 use anyhow::Context;
 use clap::ValueEnum;
+use printer::Printer;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::PathBuf;
-use task_diag::client::{Client, DEFAULT_PATH, OwnedTask};
+use task_diag::client::{Client, DEFAULT_PATH};
 use task_diag::protocol::{Groups, Request};
 use task_diag::source::Limits;
 
@@ -157,12 +162,4 @@ fn show<T: Read + Write>(mut client: Client<T>, request: Request, format: Format
     printer.end(&mut out)?;
     out.flush()?;
     Ok(())
-}
-
-/// A form of output.
-pub trait Printer {
-    /// Shows one task.
-    fn task(&mut self, out: &mut dyn Write, task: &OwnedTask) -> io::Result<()>;
-    /// Shows that there is no other.
-    fn end(&mut self, out: &mut dyn Write) -> io::Result<()>;
 }

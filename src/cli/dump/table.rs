@@ -1,7 +1,7 @@
 //! Tasks as lines for people.
 
-use super::dump::Printer;
-use super::printable::printable;
+use super::printer::Printer;
+use crate::cli::printable::printable;
 use std::io::{self, Write};
 use task_diag::client::{Arguments, OwnedTask, OwnedVma};
 use task_diag::protocol::{Groups, NAMESPACE_KINDS, State, VmFlags};

@@ -1,6 +1,7 @@
 //! Tasks as one JSON array of objects.
 
-use super::dump::Printer;
+use super::printer::Printer;
+use crate::cli::printable::write_json;
 use serde_json::{Map, Value, json};
 use std::io::{self, Write};
 use task_diag::client::{Arguments, OwnedTask, OwnedVma};
@@ -15,7 +16,7 @@ impl Printer for Json {
     fn task(&mut self, out: &mut dyn Write, task: &OwnedTask) -> io::Result<()> {
         let before = if std::mem::replace(&mut self.began, true) { ",\n " } else { "[" };
         out.write_all(before.as_bytes())?;
-        serde_json::to_writer(out, &object(task)).map_err(io::Error::from)
+        write_json(out, &object(task))
     }
 
     fn end(&mut self, out: &mut dyn Write) -> io::Result<()> {
