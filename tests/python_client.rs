@@ -5,10 +5,11 @@ mod common;
 
 use common::answers::{self, Numbers};
 use common::daemon::Daemon;
+use common::hung::Hung;
 use common::needs;
-use common::sources::{Source, sources};
-use common::tools::{self, command, python_check, succeeds};
-use common::zoo::{self, Animal};
+use common::sources::{PROCFS, Source, sources};
+use common::tools::{self, command, python_check, succeeds, texts};
+use common::zoo::{self, Animal, lives, names};
 use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
 use task_diag::protocol::Messages;
@@ -71,9 +72,61 @@ fn every_way_to_ask() {
         let animal = zoo::lives::sleeper();
         succeeds(python_check("python3", "ways").arg(daemon.path()).arg(std::process::id().to_string()));
         succeeds(python_check("python3", "hidden").arg(daemon.path()).arg(animal.pid.to_string()));
+    }
+}
+
+#[test]
+fn nothing_that_a_terminal_obeys_is_in_the_table() {
+    if !python_is_there() || !needs::root_and_fuse() {
+        return;
+    }
+    let daemon = Daemon::start(&PROCFS);
+    let table = |arguments: &[&str]| {
         let mut table = command("python3");
-        let (out, _) = succeeds(table.args(["examples/python/task_diag.py", "-n", "3"]).arg(daemon.path()));
-        assert_eq!(out.lines().count(), 4, "{out}");
+        table.env("PYTHONIOENCODING", "latin-1").arg("examples/python/task_diag.py");
+        succeeds(table.args(arguments).arg(daemon.path())).0
+    };
+    assert_eq!(table(&["-n", "3"]).lines().count(), 4);
+    let (odd, script) = (names::odd_name(), names::script_as_argument());
+    let out = table(&["-n", "1000000"]);
+    for animal in [&odd, &script] {
+        let is_of = |line: &&str| line.trim_start().starts_with(&format!("{} ", animal.pid));
+        let line = out.lines().find(is_of).unwrap_or_else(|| panic!("{}: {out}", animal.name));
+        assert!(animal.pid == odd.pid || line.contains(r"one\n\t"), "{line}");
+    }
+    assert!(out.chars().all(|c| c == '\n' || matches!(c, ' '..='~')), "{out:?}");
+}
+
+#[test]
+fn one_odd_process_ends_nothing() {
+    if !python_is_there() {
+        return;
+    }
+    succeeds(&mut python_check("python3", "strange"));
+    if !needs::root_and_fuse() {
+        return;
+    }
+    let zombie = lives::zombie();
+    for source in sources() {
+        let daemon = Daemon::start(source);
+        succeeds(python_check("python3", "odd").arg(daemon.path()).arg(zombie.pid.to_string()));
+    }
+}
+
+/// While it hangs, whoever reads its `stat` waits: the daemon has to be impatient.
+#[test]
+fn a_process_that_hangs_in_an_exec_is_shown() {
+    if !python_is_there() || !needs::root_and_fuse() {
+        return;
+    }
+    for source in sources() {
+        let daemon = Daemon::start_with(source, &["--target-deadline", "50", "--read-deadline", "100000"]);
+        let hung = Hung::in_exec();
+        let check =
+            python_check("python3", "in_exec").arg(daemon.path()).arg(hung.pid().to_string()).output();
+        hung.let_go();
+        let (out, err) = texts(&check.unwrap());
+        assert!(out.trim().parse::<u32>().is_ok_and(|late| late > 0), "{}: {out}{err}", source.name);
     }
 }
 

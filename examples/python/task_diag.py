@@ -27,6 +27,7 @@ Speed: `process_iter(['pid', 'name', 'cmdline', 'memory_info', 'cpu_times'])` ov
 import argparse
 import errno
 import glob
+import operator
 import os
 import pwd
 import stat
@@ -148,6 +149,10 @@ class Unavailable(OSError):
 
 class ProtocolError(ValueError):
     """An answer is not in the form of the protocol."""
+
+
+def _no_task(pid):
+    return ProcessLookupError(errno.ESRCH, f'there is no task {pid}')
 
 
 def _text(raw):
@@ -411,7 +416,7 @@ class TaskDiag:
 
     def some(self, pids, groups=BASE):
         """The tasks `pids` that there are and that may be seen, in that order, each once."""
-        pids = list(dict.fromkeys(pids))
+        pids = [pid for pid in dict.fromkeys(map(operator.index, pids)) if 0 <= pid <= _NONE]
         return [task for at in range(0, len(pids), _SET_MAX)
                 for task in decode(self._ask(SET, 0, groups, pids[at:at + _SET_MAX]))]
 
@@ -445,22 +450,20 @@ class TaskDiag:
         unknown = [name for name in names if name not in ATTRS]
         if unknown:
             raise ValueError(f'{unknown} cannot be asked for; there are {list(ATTRS)}')
-        groups = BASE
+        groups = BASE | MISSING
         for name in names:
             groups |= ATTRS[name][0]
-        if groups & _MAY_HANG:
-            groups |= MISSING
-        wanted = [(name, ATTRS[name][1]) for name in names]
+        wanted = [(name, *ATTRS[name]) for name in names]
         cut_short = 'name' in names and not groups & CMDLINE
         for task in decode(self._ask(ALL, 0, groups)) if pids is None else self.some(pids, groups):
-            if task.cred is None and groups & CRED or task.stat is None and groups & STAT:
+            late = task.missing or 0
+            lacking = (BASE if task.base is None else 0) | (CRED if task.cred is None else 0) | (STAT if task.stat is None else 0)
+            if lacking & groups & ~late:
                 continue  # It ended when it had been sent in part.
-            if cut_short and len(task.base.comm) >= 15:
+            if cut_short and task.base and len(task.base.comm) >= 15:
                 task = self._with_cmdline(task)
-            info = {name: value(task, ad_value) for name, value in wanted}
-            if task.missing:
-                info.update((name, ad_value) for name in names if ATTRS[name][0] & task.missing)
-            yield Process(task.pid, info)
+            yield Process(task.pid, {name: ad_value if late & needs else value(task, ad_value)
+                                     for name, needs, value in wanted})
 
     def _with_cmdline(self, task):
         """Only the command line tells how a name of 15 bytes goes on."""
@@ -471,6 +474,11 @@ class TaskDiag:
 
     def _ask(self, strategy, pid, groups, pids=()):
         """What the reads of the whole answer gave."""
+        pid, groups = operator.index(pid), operator.index(groups)
+        if not 0 <= groups < 1 << 64:
+            raise ValueError(f'{groups:#x} is no mask of groups')
+        if not 0 <= pid <= _NONE:
+            raise _no_task(pid)
         with self._lock:
             until = None
             while True:
@@ -482,7 +490,7 @@ class TaskDiag:
                 except OSError as e:
                     self._close()
                     if e.errno == errno.ESRCH:
-                        raise ProcessLookupError(errno.ESRCH, f'there is no task {pid}') from None
+                        raise _no_task(pid) from None
                     # Of a service that was there the file may be away for a moment, too.
                     went = e.errno in _GONE or until and e.errno == errno.ENOENT
                     if had and went:
@@ -623,8 +631,11 @@ def _of(group, value):
 def _boot_time(known=[]):
     """Seconds since the epoch; asked for once, so that the same process always gives the same create_time."""
     if not known:
-        with open('/proc/stat', 'rb') as file:
-            known.extend(float(line.split()[1]) for line in file if line.startswith(b'btime'))
+        try:
+            with open('/proc/stat', 'rb') as file:
+                known.extend(float(line.split()[1]) for line in file if line.startswith(b'btime'))
+        except OSError:  # Mounted with subset=pid, /proc has processes alone.
+            known.append(float(int(time.time() - time.clock_gettime(time.CLOCK_BOOTTIME))))
     return known[0]
 
 
@@ -635,7 +646,7 @@ def _terminal(sched, known={}):
         for path in glob.glob('/dev/tty*') + glob.glob('/dev/pts/*'):
             try:
                 known[os.stat(path).st_rdev] = path
-            except FileNotFoundError:
+            except OSError:  # It went, or may not be looked at.
                 pass
         known.setdefault(number, None)
     return known.get(number)
@@ -647,7 +658,9 @@ def _undeleted(path):
 
 
 def _exe(task, ad_value):
-    return ad_value if task.files is None else _undeleted(task.files.exe or '')
+    if task.files is None or task.base.state == 'Z':
+        return ad_value
+    return _undeleted(task.files.exe or '')
 
 
 def _cwd(task, ad_value):
@@ -655,7 +668,8 @@ def _cwd(task, ad_value):
 
 
 def _mode(flags):
-    mode = {os.O_RDONLY: 'r', os.O_WRONLY: 'w', os.O_RDWR: 'w+'}[flags & os.O_ACCMODE]
+    """As open() takes it; '' with access mode 3, which neither reads nor writes (open(2))."""
+    mode = ('r', 'w', 'w+', '')[flags & os.O_ACCMODE]
     return (mode.replace('w', 'a') if flags & os.O_APPEND else mode).replace('w+', 'r+')
 
 
@@ -687,7 +701,8 @@ def _environ(task, ad_value):
 def _memory_full_info(task, ad_value):
     r = task.rollup
     if r is None:
-        return ad_value
+        # A zombie and a kernel thread have no memory. Whoever may not know of the memory may not know of the I/O, either.
+        return pfullmem(*_NO_MEMORY, 0, 0, 0) if task.statm is None and task.io else ad_value
     unique = r.private_clean + r.private_dirty + r.private_hugetlb
     return pfullmem(*_memory_info(task, ad_value), unique, r.pss, r.swap)
 
@@ -708,25 +723,24 @@ ATTRS = {
     'num_threads': (STAT, lambda task, ad_value: task.stat.threads),
     'cpu_times': (STAT | SCHED, _cpu_times),
     'memory_info': (STATM, _memory_info),
-    'cmdline': (CMDLINE, _arguments),
+    'cmdline': (BASE | CMDLINE, _arguments),
     'create_time': (SCHED, _of('sched', lambda sched: sched.start_time * _TICKS // 10**9 / _TICKS + _boot_time())),
     'nice': (SCHED, _of('sched', lambda sched: sched.nice)),
     'cpu_num': (SCHED, _of('sched', lambda sched: sched.processor)),
     'terminal': (SCHED, _of('sched', _terminal)),
     'num_ctx_switches': (SCHED, _of('sched', lambda sched: pctxsw(*sched[1:3]))),
     'memory_percent': (STATM, _memory_percent),
-    'memory_full_info': (STATM | ROLLUP, _memory_full_info),
+    'memory_full_info': (STATM | ROLLUP | IO, _memory_full_info),
     'io_counters': (IO, _of('io', lambda io: pio(io.syscr, io.syscw, io.read_bytes, io.write_bytes, io.rchar, io.wchar))),
     'num_fds': (FD_COUNT, _of('fd_count', lambda count: count.open)),
     'open_files': (FD, _of('fds', _open_files)),
-    'exe': (FILES, _exe),
+    'exe': (BASE | FILES, _exe),
     'cwd': (FILES, _cwd),
     'environ': (ENVIRON, _environ),
 }
 
 # What every service has, and gives at once.
 USUAL = list(ATTRS)[:11]
-_MAY_HANG = CMDLINE | STATM | CGROUP | NS | FILES | FD_COUNT | FD | ROLLUP | ENVIRON | MISC
 
 # ---- The service at PATH, and the program -------------------------------------------------------------------------
 
@@ -755,14 +769,32 @@ def main():
     order = {
         'pid': lambda info: info['pid'],
         'memory': lambda info: -info['memory_info'].rss if info['memory_info'] else 0,
-        'time': lambda info: -sum(info['cpu_times'][:2]),
+        'time': lambda info: -sum(info['cpu_times'][:2]) if info['cpu_times'] else 0,
     }
-    print(f'{"PID":>7} {"PPID":>7} {"USER":12} {"STATUS":12} {"THR":>4} {"RSS/KiB":>9} {"TIME/s":>9} COMMAND')
+
+    def cell(info, name):
+        value = info[name]
+        if value is None:
+            return '-'
+        if name == 'memory_info':
+            return value.rss // 1024
+        return f'{sum(value[:2]):.2f}' if name == 'cpu_times' else value
+
+    columns = (('pid', 'PID', '>7'), ('ppid', 'PPID', '>7'), ('username', 'USER', '12'), ('status', 'STATUS', '12'),
+               ('num_threads', 'THR', '>4'), ('memory_info', 'RSS/KiB', '>9'), ('cpu_times', 'TIME/s', '>9'))
+    lines = [[*(format(heading, form) for _, heading, form in columns), 'COMMAND']]
     for info in sorted(infos, key=order[options.s])[:max(options.n, 0)]:
-        command = ' '.join(info['cmdline'] or ()) or f'[{info["name"]}]'
-        rss = info['memory_info'].rss // 1024 if info['memory_info'] else '-'
-        print(f'{info["pid"]:7} {info["ppid"]:7} {info["username"]:12} {info["status"]:12} {info["num_threads"]:4} '
-              f'{rss:>9} {sum(info["cpu_times"][:2]):9.2f} {command.encode("ascii", "replace").decode()[:100]}')
+        command = ' '.join(info['cmdline'] or ()) or f'[{info["name"] or "?"}]'
+        lines.append([*(_plain(format(cell(info, name), form)) for name, _, form in columns), _plain(command)[:100]])
+    try:
+        print(*map(' '.join, lines), sep='\n', flush=True)
+    except BrokenPipeError:  # Whoever reads this may leave early.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _plain(text):
+    """In ASCII, what a terminal would obey, hide or read as something else escaped as in a string of Python."""
+    return text.encode('unicode_escape').decode('ascii')
 
 
 if __name__ == '__main__':

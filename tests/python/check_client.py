@@ -6,6 +6,7 @@ The directory of task_diag.py is in PYTHONPATH. What is wrong is an exception, a
 import errno
 import multiprocessing
 import os
+import struct
 import sys
 import threading
 import time
@@ -54,6 +55,11 @@ def psutil(path, ticks, *pids):
         # Of a zombie, older versions say that its command line is empty.
         if theirs['status'] == 'zombie' and theirs['cmdline'] == []:
             theirs['cmdline'] = 'none'
+        # As they say that its program has no name, and that who has no memory is a zombie.
+        if theirs['status'] == 'zombie' and theirs['exe'] == '':
+            theirs['exe'] = 'none'
+        if theirs['memory_full_info'] == 'none' and not any(ours['memory_full_info']):
+            ours['memory_full_info'] = 'none'
         # Other fields are there in some versions only.
         for one in (ours, theirs):
             memory = one['memory_info']
@@ -227,7 +233,7 @@ def ways(path, parent):
     assert [task.pid for task in service.some(some)] == [os.getpid(), 1, parent]
     assert service.some([]) == []
     # More ids than one request holds.
-    many = service.some(range(1, 40_000))
+    many = service.some(range(1, max(40_000, parent + 1)))
     assert [task.pid for task in many] == sorted({task.pid for task in many}) and {1, parent} <= {task.pid for task in many}
 
     # Who is seen after the end of its parent is somebody else's child by then.
@@ -315,6 +321,115 @@ def hidden(path, pid):
     assert int(pid) not in [task.pid for task in service.all()]
     assert [task.pid for task in service.some([int(pid), os.getpid()])] == [os.getpid()]
     assert service.subtree(int(pid)) == []
+
+
+def odd(path, zombie):
+    """What few processes have, and ids that no task has, end nothing and are told apart."""
+    service = task_diag.TaskDiag(path)
+    for pid in (-1, 2**32, 2**64, -2**70):
+        for ask in (service.one, service.threads, service.children, service.subtree):
+            try:
+                ask(pid)
+            except ProcessLookupError as e:
+                assert e.errno == errno.ESRCH and str(pid) in str(e)
+            else:
+                raise AssertionError(f'{ask} of {pid}')
+    own = os.getpid()
+    assert [task.pid for task in service.some([-1, own, 2**32, 2**70])] == [own]
+    assert [process.pid for process in service.process_iter(['pid'], pids=[own, -1])] == [own]
+    for wrong, ask in ((TypeError, lambda: service.one('1')), (TypeError, lambda: service.some([1.5])),
+                       (ValueError, lambda: service.all(-1)), (ValueError, lambda: service.all(1 << 64))):
+        try:
+            ask()
+        except wrong:
+            pass
+        else:
+            raise AssertionError(wrong)
+    # Neither read nor written: for ioctl alone.
+    fd = os.open(__file__, 3)
+    attrs = ['open_files', 'exe', 'memory_full_info', 'memory_info']
+    infos = {process.pid: process.info for process in service.process_iter(attrs, 'none')}
+    assert (__file__, '') in [(file.path, file.mode) for file in infos[own]['open_files'] if file.fd == fd], infos[own]
+    os.close(fd)
+    # As with psutil from version 7 on.
+    for pid, exe in ((2, ''), (int(zombie), 'none')):
+        assert infos[pid]['exe'] == exe and infos[pid]['open_files'] == [], infos[pid]
+        assert not any(infos[pid]['memory_full_info']) and not any(infos[pid]['memory_info']), infos[pid]
+
+
+class Made(task_diag.TaskDiag):
+    """Answers with these bytes, whatever is asked."""
+
+    def __init__(self, answer):
+        super().__init__()
+        self.answer = answer
+
+    def _ask(self, *_):
+        return [self.answer]
+
+    def info(self):
+        return {}
+
+
+def strange():
+    """Whatever a task is like, process_iter yields it, and with it all others."""
+    random = __import__('random').Random(5)
+    number = lambda bits: random.choice((0, 1, (1 << bits) - 1, random.getrandbits(bits)))
+    names = (b'', b'x', b'\xff\xc3(', b'a) R 1 \n', b'15 bytes or mor', b' ', b'/a (deleted)', b'\x1b[2J', b'\0')
+    name = lambda: random.choice(names)
+
+    def attribute(kind, payload):
+        return struct.pack('=HH', 4 + len(payload), kind) + payload + bytes(-len(payload) % 4)
+
+    def fds():
+        text = name().replace(b'\0', b'') + b'\0'
+        room = -(40 + len(text)) % 4
+        head = task_diag._FD.pack(number(64), number(64), number(32), number(32), number(32), number(32), 40 + len(text) + room,
+                                  40, len(text), random.choice((8, 10, 200)))
+        return head + text + bytes(room)
+
+    def task(pid):
+        base = struct.pack('=6IB16s3x', pid, pid, number(32), number(32), number(32), number(32), random.choice((0, 6, 8, 200)),
+                           name())
+        struct_of = {1: struct.pack('=4Q8I', *(number(64) for _ in range(4)), *(number(32) for _ in range(8))),
+                     4: struct.pack('=8QI4x', *(number(64) for _ in range(8)), number(32))}
+        may = {5: random.choice((name() + b'\0', name() + b'\0' + name(), b'', name())),
+               6: struct.pack('=15Q', *(number(64) for _ in range(15))),
+               34: struct.pack('=6QIiiIIiiii4x', *(number(60) for _ in range(6)), number(32), number(31), number(31),
+                               number(32), number(32), number(31), -number(31), number(31), number(31)),
+               35: struct.pack('=7Q', *(number(64) for _ in range(7))),
+               38: task_diag._FILES.pack(12, 4, 16, 2, 0, 0) + b'/ab\0/\0',
+               39: struct.pack('=I4x2Q', number(32), number(64), number(64)),
+               40: b''.join(fds() for _ in range(3)),
+               41: struct.pack('=22Q', *(number(64) for _ in range(22))),
+               42: random.choice((b'A=1\0', b'=\0\0x', b'\xff', b'', b'A=1\0B')),
+               43: struct.pack('=iiII4H', -1, 1, number(32), number(32), 0, 0, 0, 0)}
+        late = 0
+        parts = {0: base, **struct_of, **may}
+        for kind in list(parts):
+            if random.random() < 0.2 and kind not in (0, 1, 4):
+                del parts[kind]
+            elif random.random() < 0.1:
+                del parts[kind]
+                late |= 1 << kind
+        parts[44] = struct.pack('=Q', late)
+        body = b''.join(attribute(kind, payload) for kind, payload in parts.items())
+        return struct.pack('=IHHIIIII', 28 + len(body), 0xd101, 2, 0, 0, pid, pid, 0) + body
+
+    count = 3000
+    service = Made(b''.join(task(pid) for pid in range(1, count + 1)))
+    infos = [process.info for process in service.process_iter(task_diag.ATTRS, 'none')]
+    assert [info['pid'] for info in infos] == list(range(1, count + 1)), len(infos)
+    assert {info['status'] for info in infos} > {'none', '?', 'zombie'} and all_of(len(info) for info in infos)
+
+
+def in_exec(path, pid):
+    """A live process of which not all could be read in time is yielded; gives how many values were late."""
+    service = task_diag.TaskDiag(path)
+    attrs = ['pid', 'name', 'uids', 'cpu_times', 'num_threads', 'cmdline']
+    infos = {process.pid: process.info for process in service.process_iter(attrs, ad_value='late')}
+    assert int(pid) in infos and os.getpid() in infos
+    print(list(infos[int(pid)].values()).count('late'))
 
 
 def hung(path, pid):
