@@ -43,15 +43,18 @@ C_EXAMPLES := $(addprefix $(EXAMPLES)/,task_diag_ps task_diag_decode)
 DEPS       := fuse3 gcc libc6-dev make pkg-config clang libelf-dev zlib1g-dev
 # Tests also compile C with every compiler's sanitizers, and compare the client in Python with psutil.
 TEST_DEPS  := libclang-rt-dev python3 python3-psutil
+# Emulated machines boot the kernels of other Debian releases, for this processor and for arm64.
+KERNEL_DEPS := qemu-system-x86 qemu-system-arm debootstrap cpio busybox-static curl xz-utils zstd binutils-aarch64-linux-gnu \
+	procps iproute2 util-linux bsdutils
 EXTRA_DEPS ?=
 # make SKIP_DEPS=1 ... leaves system packages alone.
 SKIP_DEPS  ?=
 
-.PHONY: help deps test-deps rust build run test examples lint install uninstall clean
+.PHONY: help deps test-deps rust build run test test-kernels examples lint install uninstall clean
 
 help: ## Show this list
 	@echo "make TARGET, where TARGET is one of"
-	sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+	sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
 	echo "Variables: PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) UNITDIR=$(UNITDIR) CARGO_FLAGS=$(CARGO_FLAGS) TEST_ARGS=$(TEST_ARGS) SKIP_DEPS=$(SKIP_DEPS)"
 
 deps: ## Install the system packages that are missing (Debian and its kin; elsewhere say which)
@@ -185,6 +188,10 @@ run: build ## Mount in a temporary directory, dump every process through it, mea
 
 test: test-deps rust ## Run every test, those in the documentation too
 	@$(CARGO) test $(CARGO_FLAGS) $(TEST_FLAGS) -- $(TEST_ARGS)
+
+test-kernels: rust ## Run the tests on other kernels, in emulated machines (KERNELS="trixie/amd64 ..." for some, SHORT=1 for the short form)
+	@$(MAKE) --no-print-directory test-deps EXTRA_DEPS="$(EXTRA_DEPS) $(KERNEL_DEPS)"
+	tests/kernels/run.sh $(if $(SHORT),--short) $(KERNELS)
 
 examples: $(C_EXAMPLES) ## Build the examples in C
 
