@@ -3,12 +3,12 @@
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 use std::sync::Arc;
-use task_diag::access::{CallerError, Reader, Sight};
+use task_diag::access::{Account, CallerError, Reader, Sight};
 use task_diag::counters::Counters;
 use task_diag::engine::Transaction;
 use task_diag::protocol::{Attribute, Groups, Messages, Request};
 use task_diag::source::{
-    Anchor, Budget, Gathered, Sections, Selection, Source, SourceError, TaskstatsError, Visit, Walk,
+    Anchor, Budget, Gathered, Sections, Selection, Source, SourceError, TaskstatsError, Turn, Visit, Walk,
 };
 use task_diag::task::{Facts, TaskRecord};
 
@@ -55,6 +55,7 @@ impl Walk for PreparedWalk {
         &mut self,
         reader: &Reader,
         _room: usize,
+        _turn: &Turn<'_>,
         visit: &mut dyn FnMut(&Gathered) -> Visit,
     ) -> Result<(), SourceError> {
         while let Some(record) = self.records.get(self.next) {
@@ -98,7 +99,7 @@ fn transaction() -> Transaction {
 }
 
 fn dump(transaction: &Transaction, groups: Groups, buffer: &mut [u8]) -> usize {
-    transaction.write(0, &Request { groups, ..Request::default() }.to_bytes()).unwrap();
+    transaction.write(Account::default(), &Request { groups, ..Request::default() }.to_bytes()).unwrap();
     let n = transaction.read(|| Ok(Reader::default()), buffer).unwrap();
     assert_eq!(transaction.read(|| Ok(Reader::default()), &mut []).unwrap(), 0);
     n

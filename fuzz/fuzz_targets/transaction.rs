@@ -7,7 +7,7 @@ use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use task_diag::access::{CallerError, Reader, Sight, may_see, sight};
+use task_diag::access::{Account, CallerError, Reader, Sight, may_see, sight};
 use task_diag::client::OwnedTask;
 use task_diag::counters::Counters;
 use task_diag::engine::{EngineError, Transaction};
@@ -16,7 +16,7 @@ use task_diag::protocol::{
     Request, VmaFields, VmaStat, push_descriptor, push_membership, push_vma,
 };
 use task_diag::source::{
-    Anchor, Budget, Gathered, Sections, Selection, Source, SourceError, TaskstatsError, Visit, Walk,
+    Anchor, Budget, Gathered, Sections, Selection, Source, SourceError, TaskstatsError, Turn, Visit, Walk,
     push_section,
 };
 use task_diag::task::{Facts, TaskRecord};
@@ -185,6 +185,7 @@ impl Walk for MadeUpWalk {
         &mut self,
         reader: &Reader,
         _: usize,
+        _: &Turn<'_>,
         visit: &mut dyn FnMut(&Gathered) -> Visit,
     ) -> Result<(), SourceError> {
         let tasks = self.tasks.lock().unwrap();
@@ -240,14 +241,14 @@ struct Session {
 
 impl Session {
     fn write(&mut self, bytes: &[u8]) {
-        match self.transaction.write(ALICE, bytes) {
+        match self.transaction.write(Account::User(ALICE), bytes) {
             Ok(n) => {
                 assert!(!self.pending && n == bytes.len() && n >= 16);
                 self.pending = true;
                 self.expected = Expected { request: Request::parse(bytes).ok(), ..Expected::default() };
             }
             Err(EngineError::Busy) => assert!(self.pending),
-            Err(EngineError::Source(SourceError::OverBudget(ALICE))) => assert!(!self.pending),
+            Err(EngineError::Source(SourceError::OverBudget(Account::User(ALICE)))) => assert!(!self.pending),
             Err(e) => assert!(!self.pending && bytes.len() < 16 && e.to_errno() == 22),
         }
     }
@@ -277,7 +278,7 @@ impl Session {
             Err(EngineError::Source(SourceError::NoSuchTask)) => {
                 assert!(self.expected.request.as_ref().unwrap().strategy == DumpStrategy::One);
             }
-            Err(EngineError::Source(SourceError::OverBudget(user))) => assert_eq!(user, reader(alice).fsuid),
+            Err(EngineError::Source(SourceError::OverBudget(user))) => assert_eq!(user, Account::User(reader(alice).fsuid)),
             Err(e) => panic!("{e}"),
         }
         self.pending = false;

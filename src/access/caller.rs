@@ -1,6 +1,6 @@
 //! Whose eyes a read has: the credentials of the calling thread, taken at that read.
 
-use super::{CAP_SYS_PTRACE, CAPS_DAC, IdMaps, PidNamespace, Visibility};
+use super::{Account, CAP_SYS_PTRACE, CAPS_DAC, IdMaps, PidNamespace, Visibility};
 use crate::proc_files::{PF_IO_WORKER, PF_KTHREAD, ProcRoot, StatLine, Status, TaskDir};
 use std::sync::Arc;
 use thiserror::Error;
@@ -32,6 +32,8 @@ pub struct Reader {
     pub borrowed_ids: bool,
     /// What is shown of tasks that the reader may not look at.
     pub visibility: Visibility,
+    /// Whom it is charged to what the read takes.
+    pub account: Account,
 }
 
 /// Why a reader's identity could not be established.
@@ -101,7 +103,7 @@ impl Reader {
     pub(crate) fn with_ids(self, fsuid: u32, fsgid: u32) -> Reader {
         let borrowed_ids = self.fsuid != fsuid || self.fsgid != fsgid;
         let effective = if borrowed_ids { 0 } else { self.effective };
-        Reader { fsuid, fsgid, effective, borrowed_ids, ..self }
+        Reader { fsuid, fsgid, effective, borrowed_ids, account: Account::User(fsuid), ..self }
     }
 
     /// The calling thread itself: for dumps made in this very process.
@@ -121,6 +123,7 @@ impl Reader {
             fsgid: status.credentials.fsgid,
             effective: status.credentials.effective.into(),
             user_ns,
+            account: Account::User(status.credentials.fsuid),
             ..Reader::default()
         })
     }

@@ -1,10 +1,12 @@
 //! Who reads, and what the kernel would let that reader see.
 
+mod account;
 mod caller;
 mod id_map;
 mod namespaces;
 mod policy;
 
+pub use account::Account;
 pub use caller::{CallerError, Reader};
 pub use id_map::IdMaps;
 pub use namespaces::PidNamespace;

@@ -75,6 +75,22 @@ pub(crate) fn user_ns_below(above: u64, dir: &TaskDir, euid: u32) -> Option<(usi
     Some((levels, made))
 }
 
+/// The topmost user namespace that the task's lies in, or is, below the one of that inode number: its inode number, and who
+/// made it. `None` where the task is in no namespace below.
+pub(crate) fn maker_below(above: u64, dir: &TaskDir) -> Option<(u64, u32)> {
+    if dir.namespace("user") == Some(above) {
+        return None;
+    }
+    let mut file = dir.open_namespace("user").ok()?;
+    loop {
+        let up = parent(&file).ok()?;
+        if inode(&up)? == above {
+            return Some((inode(&file)?, owner(&file)?));
+        }
+        file = up;
+    }
+}
+
 fn inode(file: &OwnedFd) -> Option<u64> {
     nix::sys::stat::fstat(file).ok().map(|stat| stat.st_ino)
 }

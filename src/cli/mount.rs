@@ -14,7 +14,7 @@ pub struct Options {
     /// Where tasks come from
     #[arg(long, value_enum, default_value_t)]
     source: SourceChoice,
-    /// Threads that answer readers
+    /// Reads that are gathered at once; one user's are fewer
     #[arg(long, default_value_t = 8)]
     threads: usize,
     /// What to show of tasks that a reader may not look at: nothing, or what /proc shows of them to everyone
@@ -65,7 +65,7 @@ fn group(text: &str) -> anyhow::Result<u32> {
 
 pub fn run(options: Options) -> anyhow::Result<()> {
     let limits = options.limits.limits();
-    let mount = MountOptions { dir: options.dir, threads: options.threads };
+    let mount = MountOptions { dir: options.dir };
     let filesystem = || {
         let (source, _) = open_source(options.source, limits)?;
         if let Err(why) = source.taskstats() {
@@ -77,7 +77,7 @@ pub fn run(options: Options) -> anyhow::Result<()> {
             limits,
             visibility: options.hidepid.into(),
         };
-        anyhow::Ok(TaskDiagFs::new(source, info).open_to(options.mode, options.group))
+        anyhow::Ok(TaskDiagFs::new(source, info, options.threads).open_to(options.mode, options.group))
     };
     serve(&mount, filesystem, || {
         // Without a service manager there is nobody to tell.

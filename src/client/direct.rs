@@ -1,6 +1,6 @@
 //! The engine in this very process, behind `read` and `write`.
 
-use crate::access::{CallerError, Reader, Visibility};
+use crate::access::{Account, CallerError, Reader, Visibility};
 use crate::engine::{EngineError, Transaction};
 use crate::proc_files::ProcRoot;
 use crate::source::Source;
@@ -40,7 +40,7 @@ impl Read for Direct {
 
 impl Write for Direct {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        self.transaction.write(nix::unistd::geteuid().as_raw(), data).map_err(as_io)
+        self.transaction.write(Account::User(nix::unistd::geteuid().as_raw()), data).map_err(as_io)
     }
 
     fn flush(&mut self) -> io::Result<()> {

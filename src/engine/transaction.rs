@@ -1,10 +1,12 @@
 //! The state of one open file: no request, a request, or a dump half read.
 
 use super::packer::{Packed, Progress, pack, pack_bare};
-use crate::access::{CallerError, Reader, Sight, sight};
+use crate::access::{Account, CallerError, Reader, Sight, sight};
 use crate::counters::Counters;
-use crate::protocol::{Groups, Request, RequestError};
-use crate::source::{Anchor, Budget, Gathered, Sections, Selection, Share, Source, SourceError, Visit, Walk};
+use crate::protocol::{DumpStrategy, Groups, Request, RequestError};
+use crate::source::{
+    Anchor, Budget, Gathered, Sections, Selection, Share, Source, SourceError, Turn, Visit, Walk,
+};
 use crate::task::TaskRecord;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -44,6 +46,13 @@ impl EngineError {
     }
 }
 
+/// Tasks that are few.
+const FEW: usize = 16;
+
+/// Groups that may take long of one task alone.
+const HEAVY: Groups =
+    Groups::VMA.union(Groups::VMA_STAT).union(Groups::ROLLUP).union(Groups::FD).union(Groups::ENVIRON);
+
 /// One open file's transaction: a request is written, then answers are read until a read gives 0 bytes.
 pub struct Transaction {
     source: Arc<dyn Source>,
@@ -70,12 +79,12 @@ impl Transaction {
         Transaction { source, phase: Mutex::new(Phase::Idle), dump: Mutex::default() }
     }
 
-    /// Takes a request of `user`; gives the number of bytes taken, which is all of them.
+    /// Takes a request that is charged to `account`; gives the number of bytes taken, which is all of them.
     ///
     /// # Errors
     /// `EBUSY` before all else while an earlier request is unread, `EINVAL` for less than a netlink header, `ENOMEM` where the
-    /// user may not have a list of tasks kept.
-    pub fn write(&self, user: u32, data: &[u8]) -> Result<usize, EngineError> {
+    /// account may not have a list of tasks kept.
+    pub fn write(&self, account: Account, data: &[u8]) -> Result<usize, EngineError> {
         let counters = self.source.counters();
         let mut phase = self.phase.lock();
         if !matches!(*phase, Phase::Idle) {
@@ -90,14 +99,42 @@ impl Transaction {
         let listed = request.as_ref().map_or(0, |request| size_of_val(&*request.pids));
         let _list = match listed {
             0 => None,
-            bytes => Some(self.source.budget().take(user, bytes).ok_or_else(|| {
+            bytes => Some(self.source.budget().take(account, bytes).ok_or_else(|| {
                 counters.over_budget.count();
-                SourceError::OverBudget(user)
+                SourceError::OverBudget(account)
             })?),
         };
         counters.requests.count();
         *phase = Phase::Requested { request, _list };
         Ok(data.len())
+    }
+
+    /// Whether a read gives its answer without a look at any task: no request is pending, it makes no sense, or all of it was
+    /// shown.
+    pub fn is_at_end(&self) -> bool {
+        match &*self.phase.lock() {
+            Phase::Idle => true,
+            Phase::Requested { request, .. } => request.is_err(),
+            // Whoever fills a buffer has not come to the end.
+            Phase::Reading => {
+                self.dump.try_lock().is_some_and(|dump| dump.as_ref().is_none_or(|dump| dump.is_finished()))
+            }
+        }
+    }
+
+    /// Whether little is asked for: light groups of few tasks, named one by one.
+    pub fn is_short(&self) -> bool {
+        match &*self.phase.lock() {
+            Phase::Requested { request: Ok(request), .. } => {
+                let few = match request.strategy {
+                    DumpStrategy::One => true,
+                    DumpStrategy::Set => request.pids.len() <= FEW,
+                    _ => false,
+                };
+                few && !request.groups.intersects(HEAVY)
+            }
+            _ => false,
+        }
     }
 
     /// Fills `buf` with whole messages that `reader` may see; 0 is the end, after which the next request may come.
@@ -110,12 +147,26 @@ impl Transaction {
         reader: impl FnOnce() -> Result<Reader, CallerError>,
         buf: &mut [u8],
     ) -> Result<usize, EngineError> {
+        self.read_in_turn(reader, &Turn::endless(), buf).map(Option::unwrap_or_default)
+    }
+
+    /// As [`Transaction::read`], but no longer than `turn` allows: `None` if nothing was shown until then, though this is not
+    /// the end. The read is to be made again.
+    ///
+    /// # Errors
+    /// As [`Transaction::read`].
+    pub fn read_in_turn(
+        &self,
+        reader: impl FnOnce() -> Result<Reader, CallerError>,
+        turn: &Turn<'_>,
+        buf: &mut [u8],
+    ) -> Result<Option<usize>, EngineError> {
         let mut dump = self.dump.lock();
         // What the list of a request counts for is given back, as the dump will count for itself.
         let requested = {
             let mut phase = self.phase.lock();
             match *phase {
-                Phase::Idle => return Ok(0),
+                Phase::Idle => return Ok(Some(0)),
                 _ => match std::mem::replace(&mut *phase, Phase::Reading) {
                     Phase::Requested { request, .. } => Some(request),
                     _ => None,
@@ -123,10 +174,11 @@ impl Transaction {
             }
         };
         let begin = Instant::now();
-        let outcome = self.fill(&mut dump, requested, reader, buf);
+        let outcome = self.fill(&mut dump, requested, reader, turn, buf);
         self.count(&outcome, begin.elapsed());
         match outcome {
-            Ok(n) if n > 0 => {}
+            Ok(None) => {}
+            Ok(Some(n)) if n > 0 => {}
             Err(EngineError::BufferTooSmall) => {}
             _ => {
                 *dump = None;
@@ -136,12 +188,15 @@ impl Transaction {
         outcome
     }
 
-    fn count(&self, outcome: &Result<usize, EngineError>, took: Duration) {
+    fn count(&self, outcome: &Result<Option<usize>, EngineError>, took: Duration) {
         let counters = self.source.counters();
-        counters.reads.count();
         counters.nanoseconds.add(took.as_nanos() as u64);
         let refused = match outcome {
-            Ok(n) => return counters.bytes.add(*n as u64),
+            Ok(None) => return,
+            Ok(Some(n)) => {
+                counters.reads.count();
+                return counters.bytes.add(*n as u64);
+            }
             Err(e) => match e.to_errno() {
                 libc::EINVAL => &counters.invalid,
                 libc::EBUSY => &counters.busy,
@@ -152,6 +207,7 @@ impl Transaction {
                 _ => &counters.failures,
             },
         };
+        counters.reads.count();
         refused.count();
     }
 
@@ -166,20 +222,21 @@ impl Transaction {
         dump: &mut Option<Box<Dump>>,
         requested: Option<Result<Request, RequestError>>,
         reader: impl FnOnce() -> Result<Reader, CallerError>,
+        turn: &Turn<'_>,
         buf: &mut [u8],
-    ) -> Result<usize, EngineError> {
+    ) -> Result<Option<usize>, EngineError> {
         let request = requested.transpose()?;
         // At the end there is nothing left to judge.
         if dump.as_ref().is_some_and(|dump| dump.is_finished()) {
-            return Ok(0);
+            return Ok(Some(0));
         }
         let reader = reader()?;
         if let Some(request) = request {
             *dump = Some(Box::new(Dump::start(&*self.source, &reader, request)?));
         }
         match dump {
-            Some(dump) => dump.fill(&reader, buf),
-            None => Ok(0),
+            Some(dump) => dump.fill(&reader, turn, buf),
+            None => Ok(Some(0)),
         }
     }
 }
@@ -228,7 +285,12 @@ impl Dump {
         self.half_sent.is_none() && self.walk.is_finished()
     }
 
-    fn fill(&mut self, reader: &Reader, buf: &mut [u8]) -> Result<usize, EngineError> {
+    fn fill(
+        &mut self,
+        reader: &Reader,
+        turn: &Turn<'_>,
+        buf: &mut [u8],
+    ) -> Result<Option<usize>, EngineError> {
         // The kernel never asks with one; a program that has the engine in itself may, and 0 bytes would be the end.
         if buf.is_empty() {
             return Err(EngineError::BufferTooSmall);
@@ -237,7 +299,7 @@ impl Dump {
         if let Some(half) = self.half_sent.take() {
             match self.go_on(half, reader, buf) {
                 Packed::Whole(n) => used = n,
-                Packed::Part(n) => return Ok(n),
+                Packed::Part(n) => return Ok(Some(n)),
                 Packed::NoRoom => return Err(EngineError::BufferTooSmall),
             }
         }
@@ -245,7 +307,7 @@ impl Dump {
         let mut failed = None;
         let (mut shown, mut late) = (0, 0);
         let room = buf.len() - used;
-        let outcome = walk.next(reader, room, &mut |task| {
+        let outcome = walk.next(reader, room, turn, &mut |task| {
             let mut progress = Progress::default();
             late += u64::from(!task.missing.is_empty());
             let missing =
@@ -263,7 +325,7 @@ impl Dump {
                 Packed::Part(n) if used == 0 => {
                     *half_sent = HalfSent::new(&task, progress, budget, reader);
                     if half_sent.is_none() {
-                        failed = Some(SourceError::OverBudget(reader.fsuid).into());
+                        failed = Some(SourceError::OverBudget(reader.account).into());
                         return Visit::Full;
                     }
                     shown += 1;
@@ -280,7 +342,11 @@ impl Dump {
         counters.tasks_shown.add(shown);
         counters.deadlines_missed.add(late);
         outcome?;
-        failed.map_or(Ok(used), Err)
+        if let Some(failed) = failed {
+            return Err(failed);
+        }
+        let goes_on = used == 0 && turn.is_over() && !self.is_finished();
+        Ok((!goes_on).then_some(used))
     }
 
     /// Sends more of a half-sent task, or closes it if the reader may not see it any more.
@@ -314,7 +380,7 @@ impl HalfSent {
         let lists = task.mappings.len() + task.command_line.len() + task.sections.len();
         let bytes = size_of::<HalfSent>() + lists;
         Some(HalfSent {
-            _share: budget.take(reader.fsuid, bytes)?,
+            _share: budget.take(reader.account, bytes)?,
             record: *task.record,
             // Whatever it is, it was enough to be shown at all.
             seen: sight(reader, task.record).max(Sight::Unguarded),

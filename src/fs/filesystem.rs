@@ -1,11 +1,9 @@
 //! Thin glue between the kernel's FUSE requests and the engine.
 
-use super::buffers::Buffers;
 use super::handles::{Handles, WaitingRead};
 use super::info::Info;
+use super::reads::Reads;
 use super::seldom::Seldom;
-use crate::access::Reader;
-use crate::engine::EngineError;
 use crate::source::Source;
 use fuser::{
     Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, IoctlFlags,
@@ -15,7 +13,6 @@ use fuser::{
 use std::ffi::OsStr;
 use std::fmt::Write;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -35,7 +32,7 @@ pub struct TaskDiagFs {
     source: Arc<dyn Source>,
     info: Info,
     handles: Handles,
-    buffers: Buffers,
+    reads: Reads,
     seldom_opened: Seldom,
     seldom_kept: Seldom,
     next_node: AtomicU64,
@@ -48,11 +45,11 @@ pub struct TaskDiagFs {
 }
 
 impl TaskDiagFs {
-    /// Serves what `source` gives.
-    pub fn new(source: Arc<dyn Source>, info: Info) -> TaskDiagFs {
+    /// Serves what `source` gives, by `gatherers` threads that gather at once.
+    pub fn new(source: Arc<dyn Source>, info: Info, gatherers: usize) -> TaskDiagFs {
         TaskDiagFs {
             handles: Handles::new(info.limits.files, info.limits.files_per_user),
-            buffers: Buffers::default(),
+            reads: Reads::new(source.clone(), info.visibility, gatherers),
             source,
             info,
             seldom_opened: Seldom::default(),
@@ -75,6 +72,11 @@ impl TaskDiagFs {
 
     pub(super) fn source_name(&self) -> &'static str {
         self.source.name()
+    }
+
+    /// Threads that gather at once.
+    pub(super) fn gatherers(&self) -> usize {
+        self.reads.gatherers()
     }
 
     pub(super) fn has_taskstats(&self) -> bool {
@@ -121,35 +123,6 @@ impl TaskDiagFs {
         }
         text
     }
-
-    fn answer(&self, transaction: &crate::engine::Transaction, read: WaitingRead) {
-        let WaitingRead { tid, fsuid, fsgid, size, reply } = read;
-        let visibility = self.info.visibility;
-        let reader = || Ok(Reader { visibility, ..self.source.reader(tid, fsuid, fsgid)? });
-        self.buffers.with(size, |buffer| {
-            // A fault of ours costs this reader an error, not everyone the thread that answers.
-            match catch_unwind(AssertUnwindSafe(|| transaction.read(reader, buffer))) {
-                Ok(Ok(n)) => reply.data(&buffer[..n]),
-                Ok(Err(e)) => {
-                    match e.to_errno() {
-                        libc::ENOMEM => self.seldom_kept.warn(&e),
-                        _ => log::debug!("thread {tid}: {e}"),
-                    }
-                    reply.error(errno(&e));
-                }
-                Err(_) => {
-                    log::error!("answering thread {tid} failed; this is a bug");
-                    self.source.counters().failures.count();
-                    transaction.give_up();
-                    reply.error(Errno::EIO);
-                }
-            }
-        });
-    }
-}
-
-fn errno(error: &EngineError) -> Errno {
-    Errno::from_i32(error.to_errno())
 }
 
 const NO_CACHE: Duration = Duration::ZERO;
@@ -207,7 +180,8 @@ impl Filesystem for TaskDiagFs {
             METRICS => u64::MAX,
             _ => {
                 flags |= FopenFlags::FOPEN_PARALLEL_DIRECT_WRITES;
-                match self.handles.open(req.uid(), self.source.clone()) {
+                let account = self.source.account(req.pid(), req.uid());
+                match self.handles.open(req.uid(), account, self.source.clone()) {
                     Ok(number) => number,
                     Err(e) => {
                         self.source.counters().too_many_files.count();
@@ -242,9 +216,10 @@ impl Filesystem for TaskDiagFs {
             return reply.error(Errno::EINVAL);
         }
         let Some(handle) = self.handles.get(fh.0) else { return reply.error(Errno::EBADF) };
-        let read =
-            WaitingRead { tid: req.pid(), fsuid: req.uid(), fsgid: req.gid(), size: size as usize, reply };
-        handle.read(read, |read| self.answer(&handle.transaction, read));
+        let (tid, fsuid) = (req.pid(), req.uid());
+        let account = handle.account(fsuid, || self.source.account(tid, fsuid));
+        let read = WaitingRead { tid, fsuid, fsgid: req.gid(), size: size as usize, account, reply };
+        self.reads.take(handle, read);
     }
 
     fn write(
@@ -263,13 +238,14 @@ impl Filesystem for TaskDiagFs {
             return reply.error(Errno::EINVAL);
         }
         let Some(handle) = self.handles.get(fh.0) else { return reply.error(Errno::EBADF) };
-        match handle.transaction.write(req.uid(), data) {
+        let account = handle.account(req.uid(), || self.source.account(req.pid(), req.uid()));
+        match handle.transaction.write(account, data) {
             Ok(n) => reply.written(n as u32),
             Err(e) => {
                 if e.to_errno() == libc::ENOMEM {
                     self.seldom_kept.warn(&e);
                 }
-                reply.error(errno(&e));
+                reply.error(Errno::from_i32(e.to_errno()));
             }
         }
     }

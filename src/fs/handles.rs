@@ -1,5 +1,6 @@
-//! Open files. Each has its own transaction; reads of one file are served one after the other, by one thread.
+//! Open files. Each has its own transaction; reads of one file are served one after the other.
 
+use crate::access::Account;
 use crate::engine::Transaction;
 use crate::source::Source;
 use fuser::ReplyData;
@@ -16,6 +17,7 @@ pub(super) struct WaitingRead {
     pub fsuid: u32,
     pub fsgid: u32,
     pub size: usize,
+    pub account: Account,
     pub reply: ReplyData,
 }
 
@@ -23,6 +25,7 @@ pub(super) struct WaitingRead {
 pub(super) struct Handle {
     /// Who opened it.
     user: u32,
+    account: Account,
     pub transaction: Transaction,
     queue: Mutex<Queue>,
 }
@@ -34,21 +37,29 @@ struct Queue {
 }
 
 impl Handle {
-    /// Answers this read, and those that come meanwhile; at once if another thread already does, which then
-    /// answers this one too. So no thread ever waits for another's read of the same file.
-    pub fn read(&self, read: WaitingRead, mut answer: impl FnMut(WaitingRead)) {
+    /// Whom it is charged to what a thread with the filesystem user id `uid` asks for by this file.
+    pub fn account(&self, uid: u32, look: impl FnOnce() -> Account) -> Account {
+        if uid == self.user { self.account } else { look() }
+    }
+
+    /// Gives the read back if it is to be answered now. Else another one of this file is being answered, and this one comes
+    /// after it: no thread ever waits for another's read of the same file.
+    pub fn queue(&self, read: WaitingRead) -> Option<WaitingRead> {
         let mut queue = self.queue.lock();
-        queue.waiting.push_back(read);
         if queue.served {
-            return;
+            queue.waiting.push_back(read);
+            return None;
         }
         queue.served = true;
-        while let Some(next) = queue.waiting.pop_front() {
-            drop(queue);
-            answer(next);
-            queue = self.queue.lock();
-        }
-        queue.served = false;
+        Some(read)
+    }
+
+    /// The read that is to be answered after the one that just was.
+    pub fn next(&self) -> Option<WaitingRead> {
+        let mut queue = self.queue.lock();
+        let next = queue.waiting.pop_front();
+        queue.served = next.is_some();
+        next
     }
 }
 
@@ -63,15 +74,15 @@ pub(super) struct Handles {
 #[derive(Default)]
 struct Open {
     files: HashMap<u64, Arc<Handle>>,
-    /// How many each user has; nobody who has none stands in it.
-    users: HashMap<u32, usize>,
+    /// How many each has; nobody who has none stands in it.
+    accounts: HashMap<Account, usize>,
 }
 
 /// Why no file can be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(super) enum OpenError {
-    #[error("user {0} has too many files open; close some, or raise --files-per-user")]
-    User(u32),
+    #[error("{0} has too many files open; close some, or raise --files-per-user")]
+    Account(Account),
     #[error("all users together have too many files open; close some, or raise --files")]
     All,
 }
@@ -80,7 +91,7 @@ impl OpenError {
     /// The errno that `open` gives.
     pub fn to_errno(self) -> i32 {
         match self {
-            OpenError::User(_) => libc::EMFILE,
+            OpenError::Account(_) => libc::EMFILE,
             OpenError::All => libc::ENFILE,
         }
     }
@@ -92,22 +103,22 @@ impl Handles {
         Handles { open: RwLock::default(), next: AtomicU64::new(0), most, most_per_user }
     }
 
-    /// A new file of `user`, answered from `source`; gives its number.
+    /// A new file of `user`, charged to `account` and answered from `source`; gives its number.
     ///
     /// # Errors
     /// Where there are too many.
-    pub fn open(&self, user: u32, source: Arc<dyn Source>) -> Result<u64, OpenError> {
+    pub fn open(&self, user: u32, account: Account, source: Arc<dyn Source>) -> Result<u64, OpenError> {
         let mut open = self.open.write();
         if open.files.len() >= self.most {
             return Err(OpenError::All);
         }
-        let count = open.users.get(&user).copied().unwrap_or(0);
+        let count = open.accounts.get(&account).copied().unwrap_or(0);
         if count >= self.most_per_user {
-            return Err(OpenError::User(user));
+            return Err(OpenError::Account(account));
         }
-        open.users.insert(user, count + 1);
+        open.accounts.insert(account, count + 1);
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let handle = Handle { user, transaction: Transaction::new(source), queue: Mutex::default() };
+        let handle = Handle { user, account, transaction: Transaction::new(source), queue: Mutex::default() };
         open.files.insert(number, Arc::new(handle));
         Ok(number)
     }
@@ -126,10 +137,10 @@ impl Handles {
     pub fn close(&self, number: u64) {
         let mut open = self.open.write();
         let Some(handle) = open.files.remove(&number) else { return };
-        if let Some(count) = open.users.get_mut(&handle.user) {
+        if let Some(count) = open.accounts.get_mut(&handle.account) {
             *count -= 1;
             if *count == 0 {
-                open.users.remove(&handle.user);
+                open.accounts.remove(&handle.account);
             }
         }
         // What it holds is given up without the lock.

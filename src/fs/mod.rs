@@ -2,14 +2,17 @@
 
 mod buffers;
 mod descriptor;
+mod fair_queue;
 mod filesystem;
 mod handles;
 mod info;
 mod mount;
 mod mount_helper;
 mod privileges;
+mod reads;
 mod seldom;
 mod server;
+mod session;
 mod supervisor;
 mod syscall_filter;
 

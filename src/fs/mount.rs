@@ -20,8 +20,6 @@ const DEVICE: &str = "/dev/fuse";
 pub struct MountOptions {
     /// The directory to mount at; made if it is not there.
     pub dir: PathBuf,
-    /// Threads that take requests from the kernel.
-    pub threads: usize,
 }
 
 /// Why there is no mount. The messages say what to do.

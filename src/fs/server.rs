@@ -1,11 +1,11 @@
 //! The child: makes ready, gives up its privileges, and answers.
 
 use super::privileges::{self, SERVER, TASKSTATS};
+use super::session::Connection;
 use super::{TaskDiagFs, descriptor, syscall_filter};
-use fuser::{Config, Session, SessionACL};
 use nix::sys::prctl;
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
-use nix::unistd::{Pid, geteuid, getppid};
+use nix::unistd::{Pid, getppid};
 use std::fmt::Display;
 use std::io;
 use std::os::unix::net::UnixDatagram;
@@ -23,15 +23,13 @@ pub fn run<E: Display>(
     ending: &[Signal],
     socket: &UnixDatagram,
     dir: &Path,
-    threads: usize,
     filesystem: impl FnOnce() -> Result<TaskDiagFs, E>,
 ) -> ! {
     let outcome = begin(parent, ending)
         .map_err(|e| e.to_string())
         .and_then(|()| filesystem().map_err(|e| format!("{e:#}")))
         .and_then(|filesystem| {
-            answer(filesystem, socket, dir, threads)
-                .map_err(|e| format!("cannot serve at {}: {e}", dir.display()))
+            answer(filesystem, socket, dir).map_err(|e| format!("cannot serve at {}: {e}", dir.display()))
         });
     if let Err(why) = &outcome {
         // Where the parent is gone, so is this process in a moment.
@@ -54,7 +52,7 @@ fn begin(parent: Pid, ending: &[Signal]) -> io::Result<()> {
     Ok(SigSet::empty().thread_set_mask()?)
 }
 
-fn answer(filesystem: TaskDiagFs, socket: &UnixDatagram, dir: &Path, threads: usize) -> io::Result<()> {
+fn answer(filesystem: TaskDiagFs, socket: &UnixDatagram, dir: &Path) -> io::Result<()> {
     // Threads started from here on inherit what is left.
     privileges::alone()?;
     let kept = [SERVER, if filesystem.has_taskstats() { &[TASKSTATS] } else { &[] }].concat();
@@ -64,15 +62,8 @@ fn answer(filesystem: TaskDiagFs, socket: &UnixDatagram, dir: &Path, threads: us
     let from = filesystem.source_name();
     socket.send(&[PREPARED])?;
     let device = descriptor::receive(socket)?;
-    let mut config = Config::default();
-    let acl = if geteuid().is_root() { SessionACL::All } else { SessionACL::Owner };
-    config.n_threads = Some(threads.max(1));
-    let session = Session::from_fd(filesystem, device, acl, config)?;
+    let connection = Connection::begin(filesystem, device)?;
     log::info!("serving {}/task_diag from {from}", dir.display());
     socket.send(&[SERVING])?;
-    match session.run() {
-        // Whoever unmounts while requests are under way cuts the loops off in the middle.
-        Err(e) if matches!(e.raw_os_error(), Some(libc::ECONNABORTED | libc::ENODEV)) => Ok(()),
-        outcome => outcome,
-    }
+    connection.serve()
 }

@@ -53,7 +53,7 @@ pub fn serve<E: Display>(
     let pid = match unsafe { fork() }.map_err(os)? {
         ForkResult::Child => {
             drop((signals, ours));
-            server::run(parent, &ENDING, &theirs, &dir, options.threads, filesystem);
+            server::run(parent, &ENDING, &theirs, &dir, filesystem);
         }
         ForkResult::Parent { child } => child,
     };

@@ -8,6 +8,7 @@ mod limits;
 mod procfs;
 mod sections;
 mod taskstats;
+mod turn;
 
 #[cfg(all(test, feature = "bpf"))]
 pub(crate) use bpf::testing::available;
@@ -19,8 +20,9 @@ pub use limits::Limits;
 pub use procfs::ProcfsSource;
 pub use sections::{Sections, push_section};
 pub use taskstats::{Answers, Taskstats, TaskstatsError};
+pub use turn::Turn;
 
-use crate::access::{CallerError, Reader, Sight};
+use crate::access::{Account, CallerError, Reader, Sight};
 use crate::counters::Counters;
 use crate::proc_files::{ProcRoot, TaskDir};
 use crate::protocol::{DumpStrategy, Groups, MESSAGE_LEN};
@@ -55,6 +57,11 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// [`CallerError`] where that cannot be established.
     fn reader(&self, tid: u32, fsuid: u32, fsgid: u32) -> Result<Reader, CallerError>;
+
+    /// Whom it is charged to what the thread `tid` asks for, which waits in a call with the filesystem user id `fsuid`.
+    fn account(&self, _tid: u32, fsuid: u32) -> Account {
+        Account::User(fsuid)
+    }
 
     /// Begins a dump for `reader`; `set` are the tasks of SET.
     ///
@@ -110,7 +117,9 @@ pub trait Walk: Send {
     /// again. Ends when the visitor is full (that task comes again next time) or no task is left. Of a task that
     /// vanishes nothing is shown.
     ///
-    /// `room` is what the reader's buffer holds, so that no more is gathered than can be shown.
+    /// `room` is what the reader's buffer holds, so that no more is gathered than can be shown. Once `turn` is over it returns
+    /// with some of it done, though nothing may have been shown: it has come to the end only where
+    /// [`Walk::is_finished`] says so.
     ///
     /// # Errors
     /// Only what makes the whole dump impossible; [`SourceError::NoSuchTask`] at the first call for a single task that is
@@ -119,6 +128,7 @@ pub trait Walk: Send {
         &mut self,
         reader: &Reader,
         room: usize,
+        turn: &Turn<'_>,
         visit: &mut dyn FnMut(&Gathered) -> Visit,
     ) -> Result<(), SourceError>;
 
@@ -225,9 +235,9 @@ pub enum SourceError {
     Unreadable(#[source] nix::Error),
     /// What is still to be sent cannot be kept between reads.
     #[error(
-        "user {0} holds too much of dumps half read; end some, read with larger buffers, or raise --parked-per-user"
+        "{0} holds too much of dumps half read; end some, read with larger buffers, or raise --parked-per-user"
     )]
-    OverBudget(u32),
+    OverBudget(Account),
     /// The reading thread is gone, or not where the source can see it.
     #[error("the reading thread is not to be found")]
     ReaderGone,

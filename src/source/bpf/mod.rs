@@ -13,7 +13,7 @@ pub(crate) mod testing;
 
 use super::procfs::ProcfsSource;
 use super::{Budget, Limits, Selection, Source, SourceError, TaskstatsError, Walk};
-use crate::access::{CallerError, Reader, Sight, sight};
+use crate::access::{Account, CallerError, Reader, Sight, sight};
 use crate::counters::Counters;
 use crate::proc_files::ProcRoot;
 use crate::protocol::{DumpStrategy, Groups};
@@ -163,6 +163,10 @@ impl Source for BpfSource {
         reader.in_namespaces(&dir, inodes, (own.user, own.pid))
     }
 
+    fn account(&self, tid: u32, fsuid: u32) -> Account {
+        self.procfs.account(tid, fsuid)
+    }
+
     fn start(
         &self,
         reader: &Reader,
@@ -201,7 +205,8 @@ impl Source for BpfSource {
             }
         }
         let bytes = listed.len() * size_of::<u32>();
-        let share = self.budget().take(reader.fsuid, bytes).ok_or(SourceError::OverBudget(reader.fsuid))?;
+        let share =
+            self.budget().take(reader.account, bytes).ok_or(SourceError::OverBudget(reader.account))?;
         Ok(Box::new(BpfWalk::new(self, selection, listed, numbers, members_of, share)))
     }
 }

@@ -10,9 +10,9 @@ mod sections;
 use super::deadline_pool::{DeadlinePool, Outcome, Work};
 use super::{
     Anchor, Budget, Deadlines, Gathered, HANGING, Limits, MEMORY, Selection, Share, Source, SourceError,
-    Taskstats, TaskstatsError, Visit, Walk, typical_len,
+    Taskstats, TaskstatsError, Turn, Visit, Walk, typical_len,
 };
-use crate::access::{CallerError, Reader, Sight, sight};
+use crate::access::{Account, CallerError, Reader, Sight, sight};
 use crate::counters::Counters;
 use crate::proc_files::{ProcRoot, Status, TaskDir, decimal, is_absent};
 use crate::protocol::{DumpStrategy, Groups};
@@ -238,6 +238,10 @@ impl Source for ProcfsSource {
         Reader::snapshot(&self.root, tid, fsuid, fsgid)
     }
 
+    fn account(&self, tid: u32, fsuid: u32) -> Account {
+        Account::of(&self.root, tid, fsuid)
+    }
+
     fn start(
         &self,
         reader: &Reader,
@@ -279,7 +283,7 @@ impl Source for ProcfsSource {
             }
         }
         let bytes = size_of_val(&*leaders) + upcoming.len() * size_of::<TaskId>();
-        let share = self.budget.take(reader.fsuid, bytes).ok_or(SourceError::OverBudget(reader.fsuid))?;
+        let share = self.budget.take(reader.account, bytes).ok_or(SourceError::OverBudget(reader.account))?;
         Ok(Box::new(ProcfsWalk {
             source: self.clone(),
             selection,
@@ -310,7 +314,7 @@ struct ProcfsWalk {
 }
 
 /// Tasks that one round gathers at most: what is not shown in this read is gathered again in the next one.
-const MOST_AT_ONCE: usize = 4096;
+const MOST_AT_ONCE: usize = 512;
 /// The same where each is held by a descriptor until it is judged again.
 const MOST_HELD: usize = 512;
 
@@ -319,6 +323,7 @@ impl Walk for ProcfsWalk {
         &mut self,
         reader: &Reader,
         room: usize,
+        turn: &Turn<'_>,
         visit: &mut dyn FnMut(&Gathered) -> Visit,
     ) -> Result<(), SourceError> {
         let reader_of_all = Arc::new(reader.clone());
@@ -361,7 +366,7 @@ impl Walk for ProcfsWalk {
                     return Ok(());
                 }
             }
-            if shown > 0 && (left < self.average || out_of_time) {
+            if turn.is_over() || shown > 0 && (left < self.average || out_of_time) {
                 return Ok(());
             }
         }

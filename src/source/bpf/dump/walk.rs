@@ -7,7 +7,7 @@ use crate::source::bpf::dump::gather::{self, Memory, Verdict, same_program};
 use crate::source::bpf::dump::prefetch::{Ahead, Coming, REACH};
 use crate::source::bpf::programs::{Ask, Mode, Outcome};
 use crate::source::bpf::tasks::abi::Batch;
-use crate::source::{Anchor, Gathered, Selection, Share, SourceError, Visit, Walk, typical_len};
+use crate::source::{Anchor, Gathered, Selection, Share, SourceError, Turn, Visit, Walk, typical_len};
 use crate::task::{Facts, TaskRecord};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -82,10 +82,11 @@ impl Walk for BpfWalk {
         &mut self,
         reader: &Reader,
         room: usize,
+        turn: &Turn<'_>,
         visit: &mut dyn FnMut(&Gathered) -> Visit,
     ) -> Result<(), SourceError> {
         self.selection = self.asked.for_reader(&self.source.procfs.root, reader);
-        let shown = self.fill(reader, room, visit);
+        let shown = self.fill(reader, room, turn, visit);
         self.keep(reader);
         self.look_ahead(reader);
         shown
@@ -114,6 +115,7 @@ impl BpfWalk {
         &mut self,
         reader: &Reader,
         room: usize,
+        turn: &Turn<'_>,
         visit: &mut dyn FnMut(&Gathered) -> Visit,
     ) -> Result<(), SourceError> {
         let iterates = self.source.programs.iterates();
@@ -131,6 +133,9 @@ impl BpfWalk {
                 // What was gathered ahead and given up has a say in it.
                 let asked = if self.reach > 0 { self.reach.clamp(room, REACH.max(room)) } else { 0 };
                 self.go_on(reader, *reach.get_or_insert(asked), room, &mut left, visit)?;
+            }
+            if turn.is_over() {
+                break;
             }
         }
         Ok(())
@@ -321,7 +326,7 @@ impl BpfWalk {
         let Some(mut ahead) = self.ahead.take_if(|ahead| ahead.share.is_none()) else { return };
         ahead.share = match self.reach {
             0 => None,
-            _ => self.source.procfs.budget.take(reader.fsuid, ahead.batch.len() + ahead.memory.len()),
+            _ => self.source.procfs.budget.take(reader.account, ahead.batch.len() + ahead.memory.len()),
         };
         if ahead.share.is_some() {
             self.ahead = Some(ahead);

@@ -1,7 +1,7 @@
 //! What a walk makes of what it gathered ahead.
 
 use super::*;
-use crate::access::Visibility;
+use crate::access::{Account, Visibility};
 use crate::proc_files::ProcRoot;
 use crate::source::bpf::testing::{Killed, available};
 use crate::source::{Limits, Source};
@@ -35,14 +35,14 @@ fn less_is_gathered_at_once_after_something_was_given_up() {
     let reader = Reader::current(&root).unwrap();
     let other = Reader { visibility: Visibility::Proc, ..reader.clone() };
     let selection = Selection { strategy: DumpStrategy::All, pid: 0, groups: Groups::VMA };
-    let share = source.budget().take(0, 0).unwrap();
+    let share = source.budget().take(Account::default(), 0).unwrap();
     let mut walk = BpfWalk::new(&source, selection, VecDeque::new(), Some(1), None, share);
     let room = 4096;
     while walk.reach < 16 * room || walk.ahead.is_none() {
         assert!(!walk.is_finished(), "too few processes");
-        walk.next(&reader, room, &mut |_| Visit::Taken).unwrap();
+        walk.next(&reader, room, &Turn::endless(), &mut |_| Visit::Taken).unwrap();
     }
-    walk.next(&other, room, &mut |_| Visit::Taken).unwrap();
+    walk.next(&other, room, &Turn::endless(), &mut |_| Visit::Taken).unwrap();
     assert_eq!(walk.reach, 2 * room);
 }
 
@@ -72,7 +72,7 @@ fn what_was_hidden_when_it_was_gathered_is_judged_again() {
     let mut child = Killed(child);
     let (me, pid) = (std::process::id(), child.0.id());
     let selection = Selection { strategy: DumpStrategy::Set, pid: 0, groups: Groups::VMA };
-    let share = source.budget().take(0, 0).unwrap();
+    let share = source.budget().take(Account::default(), 0).unwrap();
     let mut walk = BpfWalk::new(&source, selection, [me, pid].into(), None, None, share);
     let shown = without_ptrace(|| {
         let reader = Reader::current(&root).unwrap();
@@ -81,7 +81,7 @@ fn what_was_hidden_when_it_was_gathered_is_judged_again() {
             std::thread::yield_now();
         }
         assert_eq!(sight(&reader, &record()), Sight::Nothing, "it has rights that the reader lacks");
-        walk.next(&reader, 4096, &mut |_| Visit::Full).unwrap();
+        walk.next(&reader, 4096, &Turn::endless(), &mut |_| Visit::Full).unwrap();
         assert!(walk.ahead.as_ref().is_some_and(|ahead| ahead.batch.batch().records.len() == 2));
         child.0.stdin.take().unwrap().write_all(b"\n").unwrap();
         let is_ready = |now: TaskRecord| {
@@ -98,7 +98,7 @@ fn what_was_hidden_when_it_was_gathered_is_judged_again() {
                 shown.push((task.record.base.pid, task.groups.contains(Groups::VMA)));
                 Visit::Taken
             };
-            walk.next(&reader, 4096, &mut visit).unwrap();
+            walk.next(&reader, 4096, &Turn::endless(), &mut visit).unwrap();
         }
         shown
     });
