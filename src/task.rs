@@ -13,13 +13,14 @@ bitflags! {
         /// `DUMPABLE` is known; where it is not, the task counts as not dumpable.
         const DUMPABLE_KNOWN = 1 << 1;
         /// `get_dumpable(mm) == SUID_DUMP_USER`; without memory `task->user_dumpable`, or true on a kernel that lacks the field.
+        /// With `EXEC_STATE`, `task->exec_state->dumpable == TASK_DUMPABLE_OWNER`.
         const DUMPABLE = 1 << 2;
         /// The reader's credentials and the task's belong to the same user namespace.
         const SAME_USER_NS = 1 << 3;
         /// The reader has CAP_SYS_PTRACE in the user namespace of the task's credentials.
         const PTRACE_OVER_TASK = 1 << 4;
         /// The reader has CAP_SYS_PTRACE in the user namespace that owns the task's memory
-        /// (without memory: in the initial one).
+        /// (without memory: in the initial one; with `EXEC_STATE`: in `task->exec_state->user_ns`).
         const PTRACE_OVER_MEMORY = 1 << 5;
         /// The task is in the reader's thread group.
         const SAME_THREAD_GROUP = 1 << 6;
@@ -27,6 +28,8 @@ bitflags! {
         const KERNEL_THREAD = 1 << 7;
         /// The task ran one program after the other while it was looked at: the record says nothing of it.
         const UNSETTLED = 1 << 8;
+        /// `DUMPABLE` and who owns it are those of `task->exec_state`, which tasks without memory have, too.
+        const EXEC_STATE = 1 << 9;
     }
 }
 

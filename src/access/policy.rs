@@ -95,16 +95,18 @@ pub fn may_see(reader: &Reader, task: &TaskRecord) -> bool {
 ///
 /// Mirrors `task_dump_owner` and `generic_permission`. Where it is not known whose the files are, they are another's.
 fn opens_files_of(reader: &Reader, task: &TaskRecord) -> bool {
-    const DUMPABLE: Facts = Facts::HAS_MEMORY.union(Facts::DUMPABLE_KNOWN).union(Facts::DUMPABLE);
+    const DUMPABLE: Facts = Facts::DUMPABLE_KNOWN.union(Facts::DUMPABLE);
     let facts = task.facts();
     let below = reader.id_maps.is_some();
-    let owner = if facts.contains(DUMPABLE) {
+    let kept = facts.contains(Facts::EXEC_STATE) && !facts.contains(Facts::KERNEL_THREAD);
+    let decided = facts.contains(Facts::HAS_MEMORY) || kept;
+    let owner = if decided && facts.contains(DUMPABLE) {
         Some((task.credentials.euid, task.credentials.egid))
-    } else if !facts.contains(Facts::HAS_MEMORY) || !below && facts.contains(Facts::SAME_USER_NS) {
-        // Files of tasks without memory are root's, and so are those of others that are not dumpable.
+    } else if !decided || !below && facts.contains(Facts::SAME_USER_NS) {
+        // Files of tasks that nothing is kept of are root's, and so are those of others that are not dumpable.
         Some((0, 0))
     } else {
-        // The root's of the namespace that owns the memory.
+        // The root's of the namespace that owns what would be dumped.
         None
     };
     let has_name = match (&reader.id_maps, owner) {
@@ -167,6 +169,12 @@ mod tests {
             ("root's id alone, not dumpable", reader(0, 0, PTRACE), alices((plain - Facts::DUMPABLE) | over_both), Sight::Full),
             ("its user, not dumpable", reader(1000, 1000, PTRACE), alices((plain - Facts::DUMPABLE) | over_both), Sight::Looking),
             ("its user, without memory", reader(1000, 1000, 0), alices(plain - Facts::HAS_MEMORY), Sight::Looking),
+            ("its user, without memory where what is kept of it decides", reader(1000, 1000, 0),
+                alices((plain - Facts::HAS_MEMORY) | Facts::EXEC_STATE), Sight::Full),
+            ("its user, without memory, kept as not dumpable", reader(1000, 1000, PTRACE),
+                alices((plain - Facts::HAS_MEMORY - Facts::DUMPABLE) | Facts::EXEC_STATE | over_both), Sight::Looking),
+            ("a kernel thread's, whatever is kept of it", reader(1000, 1000, 0),
+                alices((plain - Facts::HAS_MEMORY) | Facts::EXEC_STATE | Facts::KERNEL_THREAD), Sight::Looking),
             ("itself", reader(5, 5, 0), alices(Facts::SAME_THREAD_GROUP), Sight::Full),
             ("root of a namespace that has no name for it", Reader { id_maps: Some(Default::default()), ..reader(1, 1, PTRACE | CAPS_DAC) },
                 alices(plain | over_both), Sight::Looking),

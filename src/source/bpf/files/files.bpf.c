@@ -42,6 +42,11 @@ struct work {
     u32 count, zero;
     u32 looked; /* descriptors in this run, those of futile tries too */
     u32 resume;
+    /* What must stand still while a task is answered, and where its answer began. */
+    u64 program, credentials, memory, files, directories, executable, table;
+    u32 first, first_descriptor, names;
+    /* The same of one word of descriptors. */
+    u32 word_count, word_names;
 };
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
@@ -57,7 +62,7 @@ GLOBAL u32 name_of(struct work *work, struct files_slot *slot, u64 mount, u64 en
     if (is_pseudo(mount, entry))
         place = steady_name(&work->naming, &slot->names, mount, entry);
     else
-        place = work->naming.files[bucket_of(&work->naming, &slot->names, mount, entry, inode) & (BUCKETS - 1)].name;
+        place = named_file(&work->naming, &slot->names, mount, entry, inode)->name;
     if (place > NAMES - LONGEST || *(u32 *)&slot->names.bytes[place & ~3u] > LONGEST_LINK) return 0;
     return place;
 }
@@ -151,61 +156,77 @@ GLOBAL u32 namespace_name(struct work *work, struct files_slot *slot, u64 inode)
     return place;
 }
 
-/* Appends the descriptors of one word of a set of files, from `first` on. */
-static u32 word_of(struct work *work, struct files_slot *slot, u64 files, u64 table, u32 first) {
+/* Appends a descriptor that was found. Returns its state. */
+GLOBAL u32 add_found(struct work *work, struct files_slot *slot, u32 nth) {
     if (!work || !slot) return BUSY;
-    u32 before = work->count, names = work->naming.end;
+    u32 count = work->count;
+    struct found *here = &work->found[nth & (WORD - 1)];
+    if (count >= FILES || work->naming.end > NAMES - 2 * LONGEST) {
+        work->resume = here->fd;
+        return PARTIAL;
+    }
+    struct open_file *file = &slot->files[count];
+    if (describe(work, file, nth)) {
+        u32 name = file->kind == NAMESPACE ? namespace_name(work, slot, here->inode)
+                                           : name_of(work, slot, here->mount, here->entry, here->inode);
+        if (!name) return BUSY;
+        file->name = name;
+    }
+    work->count = count + 1;
+    return COMPLETE;
+}
+
+/* The table of descriptors that a set of files has. */
+static u64 table_of(u64 files) {
+    return address_in(at(struct files_struct, files), fdt);
+}
+
+/* Appends the descriptors of one word of work->table, from `first` on. */
+static __always_inline u32 word_of(struct work *work, struct files_slot *slot, u32 first) {
+    work->word_count = work->count;
+    work->word_names = work->naming.end;
     for (int try = 0; try < TRIES; try++) {
-        u32 found = find_open(work, table, first), state = COMPLETE, i;
+        u32 found = find_open(work, work->table, first), state = COMPLETE, i;
         work->looked += found;
         bpf_for(i, 0, found) {
-            u32 count = work->count;
-            if (count >= FILES || work->naming.end > NAMES - 2 * LONGEST) {
-                work->resume = work->found[i & (WORD - 1)].fd;
-                state = PARTIAL;
-                break;
-            }
-            struct open_file *file = &slot->files[count];
-            if (describe(work, file, i)) {
-                struct found *here = &work->found[i & (WORD - 1)];
-                file->name = file->kind == NAMESPACE ? namespace_name(work, slot, here->inode)
-                                                     : name_of(work, slot, here->mount, here->entry, here->inode);
-                if (!file->name) {
-                    state = BUSY;
-                    break;
-                }
-            }
-            work->count = count + 1;
+            state = add_found(work, slot, i);
+            if (state != COMPLETE) break;
         }
         smp_rmb();
-        if (still_open(work, table, found) && address_in(at(struct files_struct, files), fdt) == table) return state;
-        forget_names(&work->naming, names);
-        work->count = before;
+        if (still_open(work, work->table, found) && table_of(work->files) == work->table) return state;
+        forget_names(&work->naming, work->word_names);
+        work->count = work->word_count;
     }
     return BUSY;
 }
 
-/* Appends the descriptors of a task from work->resume on. */
-GLOBAL u32 descriptors(struct work *work, struct files_slot *slot, u64 files) {
+/* Past empty words of the table: sixteen of them cost about what a descriptor does. */
+GLOBAL u32 skip_empty(u64 table, u32 first, u32 end) {
+    u64 open = address_in(at(struct fdtable, table), open_fds);
+    u32 i;
+    bpf_for(i, 0, 16) {
+        if (first >= end || word_at(open + first / WORD * 8)) break;
+        first = (first / WORD + 1) * WORD;
+    }
+    return first;
+}
+
+/* Appends the descriptors of work->files from work->resume on. */
+GLOBAL u32 descriptors(struct work *work, struct files_slot *slot) {
     if (!work || !slot) return BUSY;
-    u64 table = address_in(at(struct files_struct, files), fdt);
-    u32 first = work->resume, end = at(struct fdtable, table)->max_fds;
+    work->table = table_of(work->files);
+    u32 first = work->resume;
     bpf_repeat(2 * FILES + 1) {
+        u32 end = at(struct fdtable, work->table)->max_fds;
         if (first >= end) return COMPLETE;
         if (work->looked >= 2 * FILES) {
             work->resume = first;
             return PARTIAL;
         }
-        /* Sixteen empty words cost about what a descriptor does. */
-        u64 open = address_in(at(struct fdtable, table), open_fds);
         work->looked++;
-        u32 i;
-        bpf_for(i, 0, 16) {
-            if (first >= end || word_at(open + first / WORD * 8)) break;
-            first = (first / WORD + 1) * WORD;
-        }
+        first = skip_empty(work->table, first, end);
         if (first >= end) return COMPLETE;
-        u32 state = word_of(work, slot, files, table, first);
+        u32 state = word_of(work, slot, first);
         if (state != COMPLETE) return state;
         first = (first / WORD + 1) * WORD;
     }
@@ -227,46 +248,74 @@ GLOBAL u32 link_to(struct work *work, struct files_slot *slot, u64 path) {
 GLOBAL u32 links(struct work *work, struct files_slot *slot, struct target *target, u64 address) {
     if (!work || !slot || !target) return BUSY;
     struct task_struct *task = at(struct task_struct, address);
-    u64 memory = task->flags & 0x00200000 /* PF_KTHREAD */ ? 0 : address_in(task, mm);
-    u64 program = memory ? address_in(at(struct mm_struct, memory), exe_file) : 0, directories = address_in(task, fs);
-    u32 exe = 0, cwd = 0, root = 0;
-    if (program) exe = link_to(work, slot, program + bpf_core_field_offset(struct file, f_path));
-    if (directories) {
-        cwd = link_to(work, slot, directories + bpf_core_field_offset(struct fs_struct, pwd));
-        root = link_to(work, slot, directories + bpf_core_field_offset(struct fs_struct, root));
+    u64 memory = task->flags & 0x00200000 /* PF_KTHREAD */ ? 0 : work->memory;
+    work->executable = memory ? address_in(at(struct mm_struct, memory), exe_file) : 0;
+    work->directories = address_in(task, fs);
+    target->exe = target->cwd = target->root = 0;
+    if (work->executable) target->exe = link_to(work, slot, work->executable + bpf_core_field_offset(struct file, f_path));
+    if (work->directories) {
+        target->cwd = link_to(work, slot, work->directories + bpf_core_field_offset(struct fs_struct, pwd));
+        target->root = link_to(work, slot, work->directories + bpf_core_field_offset(struct fs_struct, root));
     }
-    if (exe == 1 || cwd == 1 || root == 1) return BUSY;
+    if (target->exe == 1 || target->cwd == 1 || target->root == 1) return BUSY;
     smp_rmb();
-    if (program && program != address_in(at(struct mm_struct, memory), exe_file)) return BUSY;
-    if (directories != address_in(task, fs)) return BUSY;
-    target->exe = exe;
-    target->cwd = cwd;
-    target->root = root;
-    return COMPLETE;
+    if (work->executable && work->executable != address_in(at(struct mm_struct, memory), exe_file)) return BUSY;
+    return work->directories == address_in(task, fs) ? COMPLETE : BUSY;
 }
 
-GLOBAL u32 answer(struct work *work, struct files_slot *slot, struct target *target, u64 address) {
-    if (!work || !slot || !target) return BUSY;
+/* Notes what must stand still while a task is answered. */
+GLOBAL u32 begin_answer(struct work *work, u64 address) {
+    if (!work) return 0;
     struct task_struct *task = at(struct task_struct, address);
-    u32 names = work->naming.end, count = work->count, resume = work->resume, state = BUSY;
-    for (int try = 0; try < TRIES && work->looked < 2 * FILES; try++) {
-        u64 program = program_of(task), credentials = address_in(task, real_cred), memory = address_in(task, mm), files = address_in(task, files);
-        smp_rmb();
-        state = target->wants & LINKS && !resume ? links(work, slot, target, address) : COMPLETE;
-        if (target->wants & DESCRIPTORS && state == COMPLETE && files) state = descriptors(work, slot, files);
-        smp_rmb();
-        bool whole = !between_programs(task); /* see `fill` */
-        smp_rmb();
-        if (whole && state != BUSY && files == address_in(task, files) && memory == address_in(task, mm) &&
-            credentials == address_in(task, real_cred) && program == program_of(task)) {
-            target->exec_id = program;
-            return state;
-        }
-        forget_names(&work->naming, names);
-        work->count = count;
-        work->resume = resume;
+    work->program = program_of(task);
+    work->credentials = address_in(task, real_cred);
+    work->memory = address_in(task, mm);
+    work->files = address_in(task, files);
+    smp_rmb();
+    return 0;
+}
+
+/* Does it? */
+GLOBAL u32 stood_still(struct work *work, u64 address) {
+    if (!work) return 0;
+    struct task_struct *task = at(struct task_struct, address);
+    smp_rmb();
+    if (between_programs(task)) return 0; /* see `fill` */
+    smp_rmb();
+    return work->files == address_in(task, files) && work->memory == address_in(task, mm) &&
+           work->credentials == address_in(task, real_cred) && work->program == program_of(task);
+}
+
+/* Answers for one target from work->resume on. Returns its state, which counts unless it is PARTIAL behind others. */
+GLOBAL u32 answer_target(struct work *work, struct files_slot *slot, struct target *target, u64 pid_ns) {
+    if (!work || !slot || !target) return BUSY;
+    u64 address = find(pid_ns, target->id);
+    u32 state = ABSENT;
+    work->names = work->naming.end;
+    work->first = work->count;
+    work->first_descriptor = work->resume;
+    target->exe = target->cwd = target->root = 0;
+    if (address) {
+        target->start_time = at(struct task_struct, address)->start_boottime;
+        state = BUSY;
     }
-    return BUSY;
+    for (int try = 0; state == BUSY && try < TRIES && work->looked < 2 * FILES; try++) {
+        begin_answer(work, address);
+        state = COMPLETE;
+        if (target->wants & LINKS && !work->first_descriptor) state = links(work, slot, target, address);
+        if (target->wants & DESCRIPTORS && state == COMPLETE && work->files) state = descriptors(work, slot);
+        if (state != BUSY && stood_still(work, address)) break;
+        state = BUSY;
+        target->exe = target->cwd = target->root = 0;
+        forget_names(&work->naming, work->names);
+        work->count = work->first;
+        work->resume = work->first_descriptor;
+    }
+    target->state = state;
+    target->exec_id = work->program;
+    target->first = work->first;
+    target->count = work->count - work->first;
+    return state;
 }
 
 SEC("syscall")
@@ -277,41 +326,30 @@ int gather_files(struct files_request *request) {
     if (!slot || !work) return 1;
     struct task_struct *daemon = (void *)bpf_get_current_task_btf();
     work->count = work->looked = 0;
-
-    u32 targets = request->targets, resume = request->resume, done = work->zero;
-    bool begun = 0, partial = 0;
+    work->resume = request->resume;
+    request->done = work->zero;
+    request->resume = 0;
     bpf_rcu_read_lock();
     begin_names(&work->naming, daemon);
     u64 reader = find(pid_ns_of(daemon), request->reader);
     u64 pid_ns = reader ? pid_ns_of(at(struct task_struct, reader)) : 0;
     bpf_repeat(TARGETS) {
+        u32 done = request->done;
         barrier_var(done); /* as in mappings.bpf.c */
-        if (done >= targets || done >= TARGETS) break;
+        if (done >= request->targets || done >= TARGETS) break;
         /* What one task has besides descriptors fits. */
-        if (begun && (work->naming.end > NAMES - 6 * LONGEST || work->looked >= 2 * FILES)) break;
-        struct target *target = &slot->targets[done];
-        u64 task = find(pid_ns, target->id);
-        u32 before = work->count, state = ABSENT;
-        work->resume = resume;
-        target->exe = target->cwd = target->root = 0;
-        if (task) {
-            target->start_time = at(struct task_struct, task)->start_boottime;
-            state = answer(work, slot, target, task);
-        }
+        if (done && (work->naming.end > NAMES - 6 * LONGEST || work->looked >= 2 * FILES)) break;
+        u32 state = answer_target(work, slot, &slot->targets[done], pid_ns);
         /* Half a list only where it would not fit a whole slot. */
-        if (state == PARTIAL && begun) break;
-        target->state = state;
-        target->first = before;
-        target->count = work->count - before;
-        done++;
-        begun = 1;
-        resume = 0;
-        partial = state == PARTIAL;
-        if (partial) break;
+        if (state == PARTIAL && done) break;
+        request->done = done + 1;
+        if (state == PARTIAL) {
+            request->resume = work->resume;
+            break;
+        }
+        work->resume = 0;
     }
     bpf_rcu_read_unlock();
-    request->resume = partial ? work->resume : 0;
-    request->done = done;
     request->files = work->count;
     request->names = work->naming.end;
     return pid_ns ? 0 : 2;

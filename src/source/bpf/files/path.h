@@ -24,7 +24,9 @@ struct naming {
     u64 parts[DEPTH];
     u32 lengths[DEPTH];
     u64 root_entry, root_mount; /* of the daemon */
-    u32 run, end, zero, unused; /* the end of the names so far */
+    u32 run, end; /* the end of the names so far */
+    /* Of the name under way: its end so far, its parts, whether the file was deleted. */
+    u32 here, depth, deleted, unused;
 };
 
 /* Begins a run, inside its read section. */
@@ -49,86 +51,111 @@ static __always_inline bool is_pseudo(u64 mount, u64 address) {
     return address_in(entry, d_parent) != address || address_in(at(struct vfsmount, mount), mnt_root) != address;
 }
 
-/* Appends a name made of bytes at a kernel address. Returns its place, 0 if there is no room. */
-static u32 append(struct names *names, u32 *end, u64 from, u32 length) {
-    u32 place = *end;
+/* Appends bytes of the kernel to the name under way. Returns whether there is room. */
+static __always_inline u32 append(struct naming *naming, struct names *names, u64 from, u32 length) {
+    u32 place = naming->here;
+    barrier_var(place);
     length &= LONGEST - 1;
     if (place > NAMES - LONGEST) return 0;
     if (bpf_probe_read_kernel(&names->bytes[place], length, (void *)from)) return 0;
-    *end = place + length;
+    naming->here = place + length;
+    return 1;
+}
+
+/* Appends some bytes of ours. */
+#define append_text(naming, names, text)                                                                               \
+    ({                                                                                                                 \
+        u32 at_ = (naming)->here;                                                                                      \
+        barrier_var(at_);                                                                                              \
+        if (at_ <= NAMES - LONGEST) {                                                                                  \
+            __builtin_memcpy(&(names)->bytes[at_], text, sizeof(text) - 1);                                            \
+            (naming)->here = at_ + sizeof(text) - 1;                                                                   \
+        }                                                                                                              \
+    })
+
+/* The name of a file of no directory. Returns 0 where only the kernel can tell it. */
+GLOBAL u32 name_pseudo(struct naming *naming, struct names *names, u64 entry_address) {
+    if (!naming || !names) return 0;
+    struct dentry *entry = at(struct dentry, entry_address);
+    u64 kind = entry->d_sb->s_magic;
+    if (kind == ANON_INODE_FS) {
+        append_text(naming, names, "anon_inode:");
+        naming->deleted = 0;
+    } else if (kind == TMPFS || kind == HUGETLBFS) {
+        append_text(naming, names, "/");
+        naming->deleted = 1;
+    } else
+        return 0;
+    return append(naming, names, address_in(entry, d_name.name), entry->d_name.len);
+}
+
+/* Notes the parts of a path from the file up to the root; naming->depth is how many. Returns whether it came there. */
+GLOBAL u32 way_up(struct naming *naming, u64 mount, u64 here) {
+    if (!naming) return 0;
+    naming->depth = 0;
+    bpf_repeat(2 * DEPTH) {
+        if (here == naming->root_entry && mount == naming->root_mount) return 1;
+        u32 depth = naming->depth;
+        if (depth >= DEPTH) return 0;
+        struct dentry *at_entry = at(struct dentry, here);
+        struct mount *at_mount = at(struct mount, mount);
+        u64 up = address_in(at_entry, d_parent);
+        if (here == address_in(at_mount, mnt.mnt_root)) {
+            u64 above = address_in(at_mount, mnt_parent);
+            if (above == mount) return 1; /* the root of all, or of a detached tree */
+            here = address_in(at_mount, mnt_mountpoint);
+            mount = above;
+            continue;
+        }
+        if (here == up) {
+            /* Moved away from what is mounted: the kernel tells nothing of such a path. */
+            naming->depth = 0;
+            return 1;
+        }
+        naming->parts[depth] = address_in(at_entry, d_name.name);
+        naming->lengths[depth] = at_entry->d_name.len;
+        naming->depth = depth + 1;
+        here = up;
+    }
+    return 0;
+}
+
+/* Appends those parts from the root down. Returns whether they had room. */
+GLOBAL u32 way_down(struct naming *naming, struct names *names) {
+    if (!naming || !names) return 0;
+    u32 begin = naming->here;
+    bpf_repeat(DEPTH) {
+        u32 depth = naming->depth;
+        if (!depth) break;
+        depth--;
+        barrier_var(depth); /* or clang compares what it was before */
+        if (depth >= DEPTH || naming->here > begin + LONGEST) return 0;
+        naming->depth = depth;
+        append_text(naming, names, "/");
+        if (!append(naming, names, naming->parts[depth], naming->lengths[depth])) return 0;
+    }
+    if (naming->here == begin) append_text(naming, names, "/");
     return 1;
 }
 
 /* Writes the name of a file as d_path does for the daemon. Returns its place among the names, 0 for unresolved. */
-GLOBAL u32 name_file(struct naming *naming, struct names *names, u64 mount_address, u64 entry_address) {
+GLOBAL u32 name_file(struct naming *naming, struct names *names, u64 mount, u64 address) {
     if (!naming || !names) return 0;
-    u32 begin = naming->end, end, depth = naming->zero;
-    struct dentry *entry = at(struct dentry, entry_address);
-    u64 mount = mount_address - bpf_core_field_offset(struct mount, mnt), here = entry_address;
-    bool deleted = !address_in(entry, d_hash.pprev) && address_in(entry, d_parent) != entry_address;
-
-    if (begin > NAMES - 2 * LONGEST) return 0;
-    end = begin + sizeof(u32);
-    if (is_pseudo(mount_address, entry_address)) {
-        u64 kind = entry->d_sb->s_magic;
-        if (kind == ANON_INODE_FS) {
-            const char prefix[] = "anon_inode:";
-            __builtin_memcpy(&names->bytes[end & (NAMES - 1)], prefix, sizeof(prefix) - 1);
-            end += sizeof(prefix) - 1;
-        } else if (kind == TMPFS || kind == HUGETLBFS) {
-            names->bytes[end++ & (NAMES - 1)] = '/';
-            deleted = 1;
-        } else
-            return 0;
-        if (!append(names, &end, address_in(entry, d_name.name), entry->d_name.len)) return 0;
-        if (kind == ANON_INODE_FS) deleted = 0;
+    if (naming->end > NAMES - 2 * LONGEST) return 0;
+    struct dentry *entry = at(struct dentry, address);
+    naming->deleted = !address_in(entry, d_hash.pprev) && address_in(entry, d_parent) != address;
+    naming->here = naming->end + sizeof(u32);
+    if (is_pseudo(mount, address)) {
+        if (!name_pseudo(naming, names, address)) return 0;
     } else {
-        bool arrived = 0;
-        bpf_repeat(2 * DEPTH) {
-            if (here == naming->root_entry && mount == naming->root_mount) arrived = 1;
-            if (arrived || depth >= DEPTH) break;
-            struct dentry *at_entry = at(struct dentry, here);
-            struct mount *at_mount = at(struct mount, mount);
-            u64 up = address_in(at_entry, d_parent);
-            if (here == address_in(at_mount, mnt.mnt_root)) {
-                u64 above = address_in(at_mount, mnt_parent);
-                if (above == mount) arrived = 1; /* the root of all, or of a detached tree */
-                if (arrived) break;
-                here = address_in(at_mount, mnt_mountpoint);
-                mount = above;
-                continue;
-            }
-            if (here == up) {
-                /* Moved away from what is mounted: the kernel tells nothing of such a path. */
-                arrived = 1;
-                depth = naming->zero;
-                break;
-            }
-            if (depth < DEPTH) {
-                naming->parts[depth] = address_in(at_entry, d_name.name);
-                naming->lengths[depth] = at_entry->d_name.len;
-            }
-            depth++;
-            here = up;
-        }
-        if (!arrived) return 0;
-        bpf_repeat(DEPTH) {
-            if (!depth) break;
-            depth--;
-            if (depth >= DEPTH || end > begin + LONGEST) return 0;
-            names->bytes[end++ & (NAMES - 1)] = '/';
-            if (!append(names, &end, naming->parts[depth], naming->lengths[depth])) return 0;
-        }
-        if (end == begin + sizeof(u32)) names->bytes[end++ & (NAMES - 1)] = '/';
+        if (!way_up(naming, mount - bpf_core_field_offset(struct mount, mnt), address)) return 0;
+        if (!way_down(naming, names)) return 0;
     }
-    if (deleted) {
-        const char suffix[] = " (deleted)";
-        if (end > NAMES - LONGEST) return 0;
-        __builtin_memcpy(&names->bytes[end], suffix, sizeof(suffix) - 1);
-        end += sizeof(suffix) - 1;
-    }
+    if (naming->here > NAMES - LONGEST) return 0;
+    if (naming->deleted) append_text(naming, names, " (deleted)");
+    u32 begin = naming->end, end = naming->here;
     if (begin > NAMES - LONGEST) return 0;
-    *(u32 *)&names->bytes[begin] = end - begin - sizeof(u32);
+    *(u32 *)&names->bytes[begin & ~3u] = end - begin - sizeof(u32);
     naming->end = (end + 3) & ~3u;
     return begin;
 }
@@ -156,29 +183,43 @@ GLOBAL u32 steady_name(struct naming *naming, struct names *names, u64 mount, u6
     return 0;
 }
 
-
-/* The bucket of a file, filled on first sight in this run. */
-GLOBAL u32 bucket_of(struct naming *naming, struct names *names, u64 mount, u64 entry, u64 inode) {
-    if (!naming || !names) return 0;
+/* The bucket of a file: the one that it has in this run, or one that is to be named. */
+GLOBAL u32 find_bucket(struct naming *naming, u64 mount, u64 entry, u64 inode) {
+    if (!naming) return 0;
     u32 bucket = ((entry >> 6) * 0x9e3779b1u ^ (mount >> 5) * 0x85ebca6bu) >> 8;
-    for (int probe = 0; probe < 8; probe++) {
-        struct named_file *named = &naming->files[(bucket + probe) & (BUCKETS - 1)];
+    for (int probe = 0; probe < 8; probe++, bucket++) {
+        struct named_file *named = &naming->files[bucket & (BUCKETS - 1)];
         bool ours = named->run == naming->run && named->name < naming->end;
         if (ours && named->entry == entry && named->mount == mount && named->inode == inode)
-            return (bucket + probe) & (BUCKETS - 1);
-        if (ours && probe < 7) continue;
-        struct inode *data = at(struct inode, inode);
-        u64 number = data->i_ino;
-        named->entry = entry;
-        named->mount = mount;
-        named->inode = inode;
-        named->device = data->i_sb->s_dev;
-        named->generation = data->i_generation;
-        named->number_low = number;
-        named->number_high = number >> 32;
-        named->name = steady_name(naming, names, mount, entry);
-        named->run = naming->run;
-        return (bucket + probe) & (BUCKETS - 1);
+            return bucket & (BUCKETS - 1);
+        if (!ours || probe == 7) break;
     }
-    return 0;
+    bucket &= BUCKETS - 1;
+    struct named_file *named = &naming->files[bucket];
+    struct inode *data = at(struct inode, inode);
+    u64 number = data->i_ino;
+    named->run = 0;
+    named->entry = entry;
+    named->mount = mount;
+    named->inode = inode;
+    named->device = data->i_sb->s_dev;
+    named->generation = data->i_generation;
+    named->number_low = number;
+    named->number_high = number >> 32;
+    return bucket;
+}
+
+/* Has a file named on first sight in this run. */
+static __always_inline void name_bucket(struct naming *naming, struct names *names, u32 bucket) {
+    struct named_file *named = &naming->files[bucket & (BUCKETS - 1)];
+    if (named->run == naming->run) return;
+    named->name = steady_name(naming, names, named->mount, named->entry);
+    named->run = naming->run;
+}
+
+/* A file with its name. */
+static __always_inline struct named_file *named_file(struct naming *naming, struct names *names, u64 mount, u64 entry, u64 inode) {
+    u32 bucket = find_bucket(naming, mount, entry, inode);
+    name_bucket(naming, names, bucket);
+    return &naming->files[bucket & (BUCKETS - 1)];
 }

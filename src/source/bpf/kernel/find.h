@@ -4,10 +4,16 @@
 #include "kernel/kernel.h"
 #include "kernel/order.h"
 
-/* A function that the verifier checks once by itself, whoever calls it; so it knows nothing of its arguments. */
+/* A function that the verifier checks once by itself, whoever calls it; so it knows nothing of its arguments, nor of what
+ * comes back. (Weak, or the compiler carries over calls what it knows of that, and leaves out checks that the verifier
+ * wants to see.) At most eight may call one another, with 512 bytes of stack together: so what a function keeps over its
+ * calls stands in a map where it can, and each that only one other calls on such a way is inlined. */
 #ifndef TYPED_POINTERS
-#define GLOBAL __attribute__((noinline))
+#define GLOBAL __attribute__((noinline, weak))
+/* The same where typed pointers would have it checked at each call. */
+#define PART GLOBAL
 #else
+#define PART static
 #define GLOBAL static __attribute__((noinline)) /* here it must know them, and checks each call */
 #endif
 
@@ -64,5 +70,6 @@ static u64 pid_ns_of(struct task_struct *task) {
 /* Is the task between taking the new program's memory and its credentials? What is read then belongs to neither. */
 static bool between_programs(struct task_struct *task) {
     if (bpf_core_field_exists(task->in_execve) && !BPF_CORE_READ_BITFIELD(task, in_execve)) return 0;
-    return fresh(task->signal->exec_update_lock.count.counter) & 1;
+    return !bpf_core_field_exists(task->signal->exec_update_lock.count) ||
+           fresh(task->signal->exec_update_lock.count.counter) & 1;
 }

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
-/* The few kernel types that the programs read: only the fields used, found by name at load time (CO-RE). */
+/* The few kernel types that the programs read: only the fields used, found by name at load time (CO-RE). What differs
+ * from kernel to kernel is asked of its BTF (bpf_core_field_exists), never of its version; `name___variant` is the type
+ * `name` of other kernels. A struct of which only the place is used has one member, as compilers want one. */
 #pragma once
 
 typedef unsigned char u8;
@@ -95,6 +97,7 @@ struct cred {
     struct kernel_id uid, gid, suid, sgid, euid, egid, fsuid, fsgid;
     unsigned int securebits;
     struct {
+        u32 low;
     } cap_inheritable, cap_permitted, cap_effective, cap_bset, cap_ambient;
     struct user_namespace *user_ns;
     struct group_info *group_info;
@@ -106,6 +109,7 @@ struct group_info {
 
 struct percpu_counter {
     struct {
+        u32 word;
     } lock;
     s64 count;
     s32 *counters;
@@ -131,6 +135,7 @@ struct mm_struct {
     void *pgd;
     struct rw_semaphore mmap_lock;
     struct {
+        u32 sequence;
     } mm_lock_seq;
     unsigned long brk, start_brk, start_stack;
     struct {
@@ -148,10 +153,21 @@ struct mm_struct {
     struct user_namespace *user_ns;
     struct file *exe_file;
 };
-/* The flags became a bitmap of their own type in 6.18. */
+/* A bitmap of their own type is what the flags became in 6.18. */
 struct mm_struct___bitmap {
     struct {
+        unsigned long words[1];
     } flags;
+};
+/* A plain number is what the lock's sequence was before 6.13. */
+struct mm_struct___counted {
+    int mm_lock_seq;
+};
+/* Whether and to whom a task may be dumped, since 7.2: it outlives the memory, and is freed by RCU. */
+enum task_dumpable { TASK_DUMPABLE_OFF, TASK_DUMPABLE_OWNER, TASK_DUMPABLE_ROOT };
+struct task_exec_state {
+    enum task_dumpable dumpable;
+    struct user_namespace *user_ns;
 };
 /* Before 6.2 the counters were plain. */
 struct mm_rss_stat {
@@ -275,6 +291,7 @@ struct task_struct {
     struct task_delay_info *delays;
     unsigned long min_flt, maj_flt;
     const struct cred *real_cred, *cred;
+    struct task_exec_state *exec_state;
     char comm[16];
     struct signal_struct *signal;
 };
@@ -407,7 +424,7 @@ void *bpf_rdonly_cast(const void *object, u32 btf_id) __ksym;
 #define far_word word_at
 #define far_int int_at
 #define number(view, address) (address)
-#define SEPARATE static
+#define SEPARATE __attribute__((noinline, weak))
 #define SUMMINGS 3
 /* Two numbers of 32 bits in one load where they lie side by side. */
 #define pair(object, low, high)                                                                                        \

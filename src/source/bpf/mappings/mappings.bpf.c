@@ -14,6 +14,8 @@
 #define OVERLAYFS 0x794c7630
 #define FUSE 0x65735546
 
+enum node_kind { LEAF = 1, RANGE = 2, ALLOC_RANGE = 3 };
+
 const volatile u32 page_shift = 12;
 
 struct {
@@ -33,7 +35,11 @@ struct work {
     u32 count, zero;
     u32 described; /* mappings in this run, those of futile tries too */
     u64 resume, sink;
-    u64 program; /* of the task that was answered for last */
+    u64 last; /* the last address that the leaf at hand covers */
+    /* What must stand still while a task is answered, and where its answer began. */
+    u64 program, memory, credentials, first_address;
+    u32 sequence, first, names;
+    u64 mount, entry, inode; /* of the file at hand */
 };
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
@@ -42,37 +48,42 @@ struct {
     __type(value, struct work);
 } works SEC(".maps");
 
+/* One step down the tree of mappings: the entry below a node that covers `address`. *last, the end of what the node
+ * covers, becomes that of the entry. */
+GLOBAL u64 entry_below(u64 node, u64 kind, u64 address, u64 *last) {
+    if (!last) return 0;
+    u64 pivots = node, slots = node, end = *last;
+    u32 size = kind == ALLOC_RANGE ? 10 : 16, chosen = size - 1, i;
+    if (kind == ALLOC_RANGE) {
+        pivots += bpf_core_field_offset(struct maple_arange_64, pivot);
+        slots += bpf_core_field_offset(struct maple_arange_64, slot);
+    } else {
+        pivots += bpf_core_field_offset(struct maple_range_64, pivot);
+        slots += bpf_core_field_offset(struct maple_range_64, slot);
+    }
+    bpf_for(i, 0, size - 1) {
+        u64 pivot = word_at(pivots + i * 8);
+        if (!pivot && i) pivot = end;
+        if (address > pivot) continue;
+        if (pivot < end) end = pivot;
+        chosen = i;
+        break;
+    }
+    *last = end;
+    return word_at(slots + chosen * 8);
+}
+
 /* The leaf node of the mapping tree that covers `address`, and the last address that it covers. */
 GLOBAL u64 leaf_of_memory(u64 memory, u64 address, u64 *last) {
-    enum { LEAF = 1, RANGE = 2, ALLOC_RANGE = 3 };
     if (!last) return 0;
-    u64 entry = address_in(at(struct mm_struct, memory), mm_mt.ma_root), end = ~0ull;
+    u64 entry = address_in(at(struct mm_struct, memory), mm_mt.ma_root);
+    *last = ~0ull;
     for (int depth = 0; depth < 8; depth++) {
         if (depth ? !entry : !IS_NODE(entry)) return 0;
         u64 node = entry & ~0xffull, kind = entry >> 3 & 15;
-        if (kind == LEAF) {
-            *last = end;
-            return node;
-        }
-        u64 pivots = node, slots = node;
-        u32 size = kind == ALLOC_RANGE ? 10 : 16, chosen = size - 1, i;
-        if (kind == ALLOC_RANGE) {
-            pivots += bpf_core_field_offset(struct maple_arange_64, pivot);
-            slots += bpf_core_field_offset(struct maple_arange_64, slot);
-        } else if (kind == RANGE) {
-            pivots += bpf_core_field_offset(struct maple_range_64, pivot);
-            slots += bpf_core_field_offset(struct maple_range_64, slot);
-        } else
-            return 0;
-        bpf_for(i, 0, size - 1) {
-            u64 pivot = word_at(pivots + i * 8);
-            if (!pivot && i) pivot = end;
-            if (address > pivot) continue;
-            if (pivot < end) end = pivot;
-            chosen = i;
-            break;
-        }
-        entry = word_at(slots + chosen * 8);
+        if (kind == LEAF) return node;
+        if (kind != RANGE && kind != ALLOC_RANGE) return 0;
+        entry = entry_below(node, kind, address, last);
     }
     return 0;
 }
@@ -97,11 +108,12 @@ GLOBAL u32 name_text(struct naming *naming, struct names *names, u64 text, u64 p
     return begin;
 }
 
-/* The bucket of a mapped file. */
-GLOBAL u32 bucket_of_mapped(struct naming *naming, struct names *names, u64 address) {
-    if (!naming || !names) return 0;
+/* Finds what a mapped file is called by: work->mount, entry and inode. */
+GLOBAL u32 find_path(struct work *work, u64 address) {
+    if (!work) return 0;
     struct file *file = at(struct file, address);
-    u64 path = place(file, f_path), inode = address_in(file, f_inode);
+    u64 path = address + bpf_core_field_offset(file->f_path);
+    work->inode = address_in(file, f_inode);
     if (file->f_mode & MAYBE_BACKING && bpf_core_type_exists(struct backing_file)) {
         /* The file that overlayfs (or FUSE) maps in place of the one the user opened, which stands behind it. Which of
          * two bits says so depends on the kernel; a plain file has no path into such a file system there. */
@@ -110,37 +122,62 @@ GLOBAL u32 bucket_of_mapped(struct naming *naming, struct names *names, u64 addr
         u64 kind = opened->d_sb->s_magic;
         if (kind == OVERLAYFS || kind == FUSE) {
             path = user_path;
-            inode = address_in(opened, d_inode);
+            work->inode = address_in(opened, d_inode);
         }
     }
-    u64 mount = address_in(at(struct path, path), mnt), entry = address_in(at(struct path, path), dentry);
-    return bucket_of(naming, names, mount, entry, inode);
+    work->mount = address_in(at(struct path, path), mnt);
+    work->entry = address_in(at(struct path, path), dentry);
+    return 0;
+}
+
+/* A mapping of a file. */
+static __always_inline void describe_file(struct work *work, struct mapping_slot *slot, struct mapping *mapping, u64 file) {
+    struct naming *naming = &work->naming;
+    if (file != work->last_file) {
+        find_path(work, file);
+        work->last_bucket = find_bucket(naming, work->mount, work->entry, work->inode);
+        name_bucket(naming, &slot->names, work->last_bucket);
+        work->last_file = file;
+    }
+    struct named_file *named = &naming->files[work->last_bucket & (BUCKETS - 1)];
+    mapping->inode = named->number_low | (u64)named->number_high << 32;
+    mapping->device = named->device;
+    mapping->generation = named->generation;
+    mapping->kind = named->name ? FROM_FILE : UNRESOLVED;
+    mapping->name = named->name;
+}
+
+/* The name of a mapping of no file. Every one that its operations give comes from a vm_special_mapping: [vdso], [vvar],
+ * [uprobes] ... */
+GLOBAL u32 name_anonymous(struct work *work, struct names *names, u64 address, u64 memory, u64 anon_name) {
+    if (!work || !names) return 0;
+    struct vm_area_struct *area = at(struct vm_area_struct, address);
+    struct mm_struct *mm = at(struct mm_struct, memory);
+    u64 operations = address_in(area, vm_ops), start = area->vm_start, end = area->vm_end;
+    if (operations && address_in(at(struct vm_operations_struct, operations), name)) {
+        u64 special = address_in(area, vm_private_data);
+        return name_text(&work->naming, names, address_in(at(struct vm_special_mapping, special), name), 0, 0);
+    }
+    if (start < mm->brk && end > mm->start_brk)
+        return name_text(&work->naming, names, 0, 0x5d706165685bull /* [heap] */, 6);
+    if (start <= mm->start_stack && end >= mm->start_stack)
+        return name_text(&work->naming, names, 0, 0x5d6b636174735bull /* [stack] */, 7);
+    return anon_name ? name_text(&work->naming, names, anon_name, 0x3a6e6f6e615bull /* [anon: */, 6) : 0;
 }
 
 /* One mapping. */
 GLOBAL u32 describe(struct work *work, struct mapping_slot *slot, struct mapping *mapping, u64 address, u64 memory) {
     if (!work || !slot || !mapping) return 0;
-    struct naming *naming = &work->naming;
-    struct names *names = &slot->names;
     struct vm_area_struct *area = at(struct vm_area_struct, address);
-    u64 file = address_in(area, vm_file), start = area->vm_start, end = area->vm_end;
-    mapping->start = start;
-    mapping->end = end;
+    u64 file = address_in(area, vm_file);
+    mapping->start = area->vm_start;
+    mapping->end = area->vm_end;
     mapping->flags = area->vm_flags;
     u64 anon_name = bpf_core_field_exists(area->anon_name) ? address_in(area, anon_name) : 0;
     if (anon_name) anon_name += bpf_core_field_offset(struct anon_vma_name, name);
     if (file) {
-        if (file != work->last_file) {
-            work->last_bucket = bucket_of_mapped(naming, names, file);
-            work->last_file = file;
-        }
-        struct named_file *named = &naming->files[work->last_bucket & (BUCKETS - 1)];
         mapping->offset = (u64)area->vm_pgoff << page_shift;
-        mapping->inode = named->number_low | (u64)named->number_high << 32;
-        mapping->device = named->device;
-        mapping->generation = named->generation;
-        mapping->kind = named->name ? FROM_FILE : UNRESOLVED;
-        mapping->name = named->name;
+        describe_file(work, slot, mapping, file);
         if (anon_name) mapping->kind = UNRESOLVED;
         return 1;
     }
@@ -148,92 +185,113 @@ GLOBAL u32 describe(struct work *work, struct mapping_slot *slot, struct mapping
     mapping->inode = 0;
     mapping->device = mapping->generation = 0;
     mapping->kind = ANONYMOUS;
-    mapping->name = 0;
-    u64 operations = address_in(area, vm_ops);
-    if (operations && address_in(at(struct vm_operations_struct, operations), name)) {
-        /* Every such name comes from a vm_special_mapping: [vdso], [vvar], [uprobes] ... */
-        u64 special = address_in(area, vm_private_data);
-        mapping->name = name_text(naming, names, address_in(at(struct vm_special_mapping, special), name), 0, 0);
-        return 1;
-    }
-    struct mm_struct *mm = at(struct mm_struct, memory);
-    if (start < mm->brk && end > mm->start_brk)
-        mapping->name = name_text(naming, names, 0, 0x5d706165685bull /* [heap] */, 6);
-    else if (start <= mm->start_stack && end >= mm->start_stack)
-        mapping->name = name_text(naming, names, 0, 0x5d6b636174735bull /* [stack] */, 7);
-    else if (anon_name)
-        mapping->name = name_text(naming, names, anon_name, 0x3a6e6f6e615bull /* [anon: */, 6);
+    mapping->name = name_anonymous(work, &slot->names, address, memory, anon_name);
     return 1;
 }
 
+/* Finds the mappings of a leaf, from `address` on, and has all of them brought into the cache together: nothing but
+ * loads, that as many as may be wait at once. Returns how many. (For itself, as older verifiers tell rounds of a loop
+ * apart by what nobody reads any more.) */
+GLOBAL u32 find_areas(struct work *work, u64 address) {
+    if (!work) return 0;
+    u32 pivots = bpf_core_field_offset(struct maple_range_64, pivot) / 8,
+        slots = bpf_core_field_offset(struct maple_range_64, slot) / 8, found = work->zero, i;
+    u64 sink = 0, last = work->last;
+    bpf_for(i, 0, 16) {
+        u64 pivot = i < 15 ? work->leaf[(pivots + i) & 31] : last, area = work->leaf[(slots + i) & 31];
+        if (!pivot && i) pivot = last;
+        if (area && !(area & 3) && pivot >= address) work->areas[found++ & 15] = area;
+        if (pivot >= last) break;
+    }
+    const u32 first = bpf_core_field_offset(struct vm_area_struct, vm_start),
+              second = bpf_core_field_offset(struct vm_area_struct, vm_file);
+#pragma clang loop unroll(full)
+    for (int k = 0; k < 16; k++) sink += word_at(work->areas[k] + first) + word_at(work->areas[k] + second);
+    work->sink = sink;
+    return found;
+}
+
 /* Appends the mappings of one memory from work->resume on. Returns a target_state. */
-GLOBAL u32 mappings_of(struct work *work, struct mapping_slot *slot, u64 memory, u32 limit) {
+GLOBAL u32 mappings_of(struct work *work, struct mapping_slot *slot, u32 limit) {
     if (!work || !slot) return BUSY;
     u64 address = work->resume;
     bpf_repeat(1 << 16) {
-        u64 last = 0, leaf = leaf_of_memory(memory, address, &last);
+        u64 leaf = leaf_of_memory(work->memory, address, &work->last);
         if (!leaf) return COMPLETE; /* or one that changes: the caller sees it */
         bpf_probe_read_kernel(work->leaf, sizeof(work->leaf), (void *)leaf);
-        u32 pivots = bpf_core_field_offset(struct maple_range_64, pivot) / 8,
-            slots = bpf_core_field_offset(struct maple_range_64, slot) / 8, found = work->zero, i;
-        u64 sink = 0;
-        bpf_for(i, 0, 16) {
-            u64 pivot = i < 15 ? work->leaf[(pivots + i) & 31] : last, area = work->leaf[(slots + i) & 31];
-            if (!pivot && i) pivot = last;
-            if (area && !(area & 3) && pivot >= address) work->areas[found++ & 15] = area;
-            if (pivot >= last) break;
-        }
-        /* Have all of them brought into the cache together: nothing but loads, that as many as may be wait at once. */
-        const u32 first = bpf_core_field_offset(struct vm_area_struct, vm_start),
-                  second = bpf_core_field_offset(struct vm_area_struct, vm_file);
-#pragma clang loop unroll(full)
-        for (int k = 0; k < 16; k++) sink += word_at(work->areas[k] + first) + word_at(work->areas[k] + second);
-        work->sink = sink;
+        u32 found = find_areas(work, address), i;
         work->described += found;
         bpf_for(i, 0, found) {
             u32 count = work->count;
+            u64 area = work->areas[i & 15];
             if (count >= limit || count >= MAPPINGS || work->naming.end > NAMES - 2 * LONGEST) {
-                work->resume = at(struct vm_area_struct, work->areas[i & 15])->vm_start;
+                work->resume = at(struct vm_area_struct, area)->vm_start;
                 return PARTIAL;
             }
-            describe(work, slot, &slot->mappings[count], work->areas[i & 15], memory);
+            describe(work, slot, &slot->mappings[count], area, work->memory);
             work->count = count + 1;
         }
-        if (last == ~0ull) return COMPLETE;
-        address = last + 1;
+        if (work->last == ~0ull) return COMPLETE;
+        address = work->last + 1;
     }
     return BUSY;
 }
 
-GLOBAL u32 answer(struct work *work, struct mapping_slot *slot, u64 address, u32 limit) {
-    if (!work || !slot) return ABSENT;
+/* Notes what must stand still while the task is answered; NO_MEMORY where it has none, BUSY where it does not. */
+GLOBAL u32 begin_answer(struct work *work, u64 address) {
+    if (!work) return ABSENT;
     struct task_struct *task = at(struct task_struct, address);
-    u32 names = work->naming.end, count = work->count;
-    u64 resume = work->resume;
-    for (int try = 0; try < TRIES && work->described < 2 * MAPPINGS; try++) {
-        u64 program = program_of(task), credentials = address_in(task, real_cred), memory = address_in(task, mm);
-        if (!memory || task->flags & 0x00200000 /* PF_KTHREAD */) return NO_MEMORY;
-        struct mm_struct *mm = at(struct mm_struct, memory);
-        u32 sequence = int_at(place(mm, mm_lock_seq));
-        if (!being_written(mm)) {
-            smp_rmb();
-            u32 state = mappings_of(work, slot, memory, limit);
-            smp_rmb();
-            /* A writer that has let go of the lock has raised the number; and see `fill`. */
-            bool whole = !being_written(mm) && !between_programs(task);
-            smp_rmb();
-            if (whole && sequence == int_at(place(mm, mm_lock_seq)) && memory == address_in(task, mm) &&
-                credentials == address_in(task, real_cred) && program == program_of(task)) {
-                work->program = program;
-                return state;
-            }
-        }
-        forget_names(&work->naming, names);
-        work->count = count;
-        work->resume = resume;
+    work->program = program_of(task);
+    work->credentials = address_in(task, real_cred);
+    work->memory = address_in(task, mm);
+    if (!work->memory || task->flags & 0x00200000 /* PF_KTHREAD */) return NO_MEMORY;
+    struct mm_struct *mm = at(struct mm_struct, work->memory);
+    work->sequence = lock_sequence(mm);
+    u32 state = being_written(mm) ? BUSY : COMPLETE;
+    smp_rmb();
+    return state;
+}
+
+/* Does it? */
+GLOBAL u32 stood_still(struct work *work, u64 address) {
+    if (!work) return 0;
+    struct task_struct *task = at(struct task_struct, address);
+    struct mm_struct *mm = at(struct mm_struct, work->memory);
+    smp_rmb();
+    /* A writer that has let go of the lock has raised the number; and see `fill`. */
+    if (being_written(mm) || between_programs(task)) return 0;
+    smp_rmb();
+    return work->sequence == lock_sequence(mm) && work->memory == address_in(task, mm) &&
+           work->credentials == address_in(task, real_cred) && work->program == program_of(task);
+}
+
+/* Answers for one target from work->resume on. Returns its state, which counts unless it is PARTIAL behind others. */
+GLOBAL u32 answer_target(struct work *work, struct mapping_slot *slot, struct target *target, u64 pid_ns, u32 limit) {
+    if (!work || !slot || !target) return ABSENT;
+    u64 address = find(pid_ns, target->id);
+    u32 state = ABSENT;
+    work->names = work->naming.end;
+    work->first = work->count;
+    work->first_address = work->resume;
+    if (address) {
+        target->start_time = at(struct task_struct, address)->start_boottime;
+        state = BUSY;
+    }
+    for (int try = 0; state == BUSY && try < TRIES && work->described < 2 * MAPPINGS; try++) {
+        state = begin_answer(work, address);
+        if (state == COMPLETE) state = mappings_of(work, slot, limit);
+        if (state != BUSY && state != NO_MEMORY && !stood_still(work, address)) state = BUSY;
+        if (state != BUSY) break;
+        forget_names(&work->naming, work->names);
+        work->count = work->first;
+        work->resume = work->first_address;
         work->last_file = 0;
     }
-    return BUSY;
+    target->state = state;
+    target->exec_id = work->program;
+    target->first = work->first;
+    target->count = work->count - work->first;
+    return state;
 }
 
 SEC("syscall")
@@ -245,37 +303,29 @@ int gather_mappings(struct mapping_request *request) {
     struct task_struct *daemon = (void *)bpf_get_current_task_btf();
     work->count = work->described = 0;
     work->last_file = 0;
-
-    u32 targets = request->targets, limit = request->limit, done = work->zero, partial = 0;
+    work->resume = request->resume;
+    request->done = work->zero;
+    request->resume = 0;
     bpf_rcu_read_lock();
     begin_names(&work->naming, daemon);
-    u64 reader = find(pid_ns_of(daemon), request->reader), resume = request->resume;
+    u64 reader = find(pid_ns_of(daemon), request->reader);
     u64 pid_ns = reader ? pid_ns_of(at(struct task_struct, reader)) : 0;
     bpf_repeat(TARGETS) {
+        u32 done = request->done;
         barrier_var(done); /* or clang turns it into a running pointer, whose end the verifier cannot know */
-        if (done >= targets || done >= TARGETS) break;
-        struct target *target = &slot->targets[done];
-        u64 task = find(pid_ns, target->id);
-        u32 before = work->count, state = ABSENT;
-        work->resume = resume;
-        if (task) {
-            target->start_time = at(struct task_struct, task)->start_boottime;
-            state = answer(work, slot, task, limit);
-            target->exec_id = work->program;
-        }
+        if (done >= request->targets || done >= TARGETS) break;
+        u32 before = work->count;
+        u32 state = answer_target(work, slot, &slot->targets[done], pid_ns, request->limit);
         /* Half a list only where it would not fit a whole slot. */
         if (state == PARTIAL && before) break;
-        target->state = state;
-        target->first = before;
-        target->count = work->count - before;
-        done++;
-        resume = 0;
-        partial = state == PARTIAL;
-        if (partial) break;
+        request->done = done + 1;
+        if (state == PARTIAL) {
+            request->resume = work->resume;
+            break;
+        }
+        work->resume = 0;
     }
     bpf_rcu_read_unlock();
-    request->resume = partial ? work->resume : 0;
-    request->done = done;
     request->mappings = work->count;
     request->names = work->naming.end;
     return pid_ns ? 0 : 2;

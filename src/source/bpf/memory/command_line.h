@@ -18,7 +18,8 @@
  *   An entry that is not present (swapped, being migrated, PROT_NONE) may be changed without a flush: it is not used.
  * - mm->mm_lock_seq, and nobody holds the lock: the mapping that was looked at is the one that the page belongs to.
  *   It must be anonymous, as for /proc/PID/cmdline: so neither devices nor hugetlbfs, which shares tables, come here.
- * - the last entries themselves, the four addresses and, where the reader does not see all, if it may be dumped.
+ * - the last entries themselves, the four addresses and (see `fill`), where the reader does not see all, if the task may
+ *   be dumped.
  *
  * What is not plain (long, rewritten by the process, not all in memory) are left to user space. */
 #pragma once
@@ -46,6 +47,11 @@ struct {
 /* Not plain cached memory (PWT, PCD, PAT), _PAGE_SPECIAL. */
 #define PECULIAR (1ull << 3 | 1ull << 4 | 1ull << 7 | 1ull << 9)
 #define ACCESSED_DIRTY (1ull << 5 | 1ull << 6)
+
+/* What each flush of the memory's TLB entries raises. */
+static u64 tlb_generation(struct mm_struct *mm) {
+    return bpf_core_field_exists(mm->context.tlb_gen) ? fresh(mm->context.tlb_gen.counter) : 0;
+}
 
 /* The place of the entry for `address` in the table that an entry leads to; 0 for none. */
 static u64 entry_in_next(u64 entry, u64 address, u32 shift) {
@@ -89,45 +95,63 @@ GLOBAL u32 copy(struct slot *slot, u64 to, u64 length, u64 memory, u64 address) 
     return ((word_at(place) ^ entry) & ~ACCESSED_DIRTY) != 0;
 }
 
-enum area { THE_ARGUMENTS, THE_ENVIRONMENT };
+/* Copies the bytes from start to end of a memory to slot->bytes[to]; 0 if that went well. */
+GLOBAL u32 copy_all(struct slot *slot, u64 to, u64 memory, u64 start, u64 end) {
+    if (!slot) return 1;
+    for (int page = 0; page <= LONGEST_ENVIRONMENT / PAGE && start < end; page++) {
+        u64 part = PAGE - (start & (PAGE - 1));
+        if (part > end - start) part = end - start;
+        if (copy(slot, to, part, memory, start)) return 1;
+        start += part;
+        to += part;
+    }
+    return 0;
+}
+
+/* Notes what must stand still while a memory is read; 0 where it does not. */
+GLOBAL u32 note_standing(struct standing *standing, u64 memory) {
+    if (!standing) return 0;
+    struct mm_struct *mm = at(struct mm_struct, memory);
+    standing->generation = tlb_generation(mm);
+    standing->sequence = lock_sequence(mm);
+    if (being_written(mm)) return 0;
+    standing->places[THE_ARGUMENTS] = fresh(mm->arg_start);
+    standing->places[THE_ARGUMENTS + 1] = fresh(mm->arg_end);
+    standing->places[THE_ENVIRONMENT] = fresh(mm->env_start);
+    standing->places[THE_ENVIRONMENT + 1] = fresh(mm->env_end);
+    return 1;
+}
+
+/* Is all that as it was noted? */
+GLOBAL u32 still_stands(struct standing *standing, u64 memory) {
+    if (!standing) return 0;
+    struct mm_struct *mm = at(struct mm_struct, memory);
+    if (standing->places[THE_ARGUMENTS] != fresh(mm->arg_start) ||
+        standing->places[THE_ARGUMENTS + 1] != fresh(mm->arg_end) ||
+        standing->places[THE_ENVIRONMENT] != fresh(mm->env_start) ||
+        standing->places[THE_ENVIRONMENT + 1] != fresh(mm->env_end))
+        return 0;
+    if (being_written(mm) || standing->sequence != lock_sequence(mm)) return 0;
+    return standing->generation == tlb_generation(mm);
+}
 
 /* Reads the command line of a memory, or its environment, into slot->bytes from `to` on. Returns the length or UNTOLD.
- * Whether the task had this memory all the while is for the caller to see, afterwards. */
-GLOBAL u32 read_area(struct slot *slot, u32 to, u64 memory, u32 which, u32 by_all) {
-    if (!slot) return UNTOLD;
-    struct mm_struct *mm = at(struct mm_struct, memory);
-    struct mm_struct___bitmap *bitmap = (void *)mm;
-    u64 flags = bpf_core_field_exists(bitmap->flags) ? place(bitmap, flags) : place(mm, flags);
-    u64 generation = fresh(mm->context.tlb_gen.counter), dumpable = by_all ? 0 : word_at(flags) & 3;
-    u32 sequence = int_at(place(mm, mm_lock_seq));
-    if (being_written(mm)) return UNTOLD;
-
-    u64 arguments = fresh(mm->arg_start), arguments_end = fresh(mm->arg_end), environment = fresh(mm->env_start),
-        environment_end = fresh(mm->env_end);
-    u64 start = which == THE_ARGUMENTS ? arguments : environment,
-        end = which == THE_ARGUMENTS ? arguments_end : environment_end;
-    u64 length = environment_end && start < end ? end - start : 0;
+ * Whether the task had this memory all the while is for the caller to see, afterwards, and whether it might be dumped. */
+GLOBAL u32 read_area(struct slot *slot, struct view *view, u32 to, u64 memory, u32 which) {
+    if (!slot || !view || which > THE_ENVIRONMENT) return UNTOLD;
+    if (!note_standing(&view->standing, memory)) return UNTOLD;
+    u64 start = view->standing.places[which], end = view->standing.places[which + 1];
+    u64 length = view->standing.places[THE_ENVIRONMENT + 1] && start < end ? end - start : 0;
     if (which == THE_ENVIRONMENT && start > end && end) return UNTOLD;
+    if (length > (which == THE_ARGUMENTS ? LONGEST_LINE : LONGEST_ENVIRONMENT)) return UNTOLD;
     if (length) {
-        if (length > (which == THE_ARGUMENTS ? LONGEST_LINE : LONGEST_ENVIRONMENT)) return UNTOLD;
         if (end >> ((top_shift + 8) & 63) || !is_anonymous(memory, start, end)) return UNTOLD;
-        u64 address = start, place = to, last = to + length - 1;
-        for (int page = 0; page <= LONGEST_ENVIRONMENT / PAGE && address < end; page++) {
-            u64 part = PAGE - (address & (PAGE - 1));
-            if (part > end - address) part = end - address;
-            if (copy(slot, place, part, memory, address)) return UNTOLD;
-            address += part;
-            place += part;
-        }
+        if (copy_all(slot, to, memory, start, end)) return UNTOLD;
+        u64 last = to + length - 1;
         barrier_var(last);
         if (last >= LINE_BYTES || (which == THE_ARGUMENTS && slot->bytes[last])) return UNTOLD;
     }
-    if (arguments != fresh(mm->arg_start) || arguments_end != fresh(mm->arg_end) ||
-        environment != fresh(mm->env_start) || environment_end != fresh(mm->env_end))
-        return UNTOLD;
-    if (!by_all && dumpable != (word_at(flags) & 3)) return UNTOLD;
-    if (being_written(mm) || sequence != int_at(place(mm, mm_lock_seq))) return UNTOLD;
-    return generation == fresh(mm->context.tlb_gen.counter) ? length : UNTOLD;
+    return still_stands(&view->standing, memory) ? length : UNTOLD;
 }
 
 /* Set by the driver: pages of its own with random bytes, by which `find_direct_map` sees that it has found it. */

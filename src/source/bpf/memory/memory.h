@@ -4,9 +4,19 @@
 #pragma once
 #include "kernel/find.h"
 
-/* Is a writer at the tree of mappings? Older kernels raise the number at the end of a change only. */
+/* The sequence number of the lock. */
+static u32 lock_sequence(struct mm_struct *mm) {
+    struct mm_struct___counted *counted = (void *)mm;
+    if (bpf_core_field_exists(mm->mm_lock_seq)) return int_at(place(mm, mm_lock_seq));
+    return bpf_core_field_exists(counted->mm_lock_seq) ? int_at(place(counted, mm_lock_seq)) : 0;
+}
+
+/* Is a writer at the tree of mappings? Older kernels raise the number at the end of a change only. Always so where no
+ * change would be seen. */
 static bool being_written(struct mm_struct *mm) {
-    return fresh(mm->mmap_lock.count.counter) & 1;
+    struct mm_struct___counted *counted = (void *)mm;
+    if (!bpf_core_field_exists(mm->mm_lock_seq) && !bpf_core_field_exists(counted->mm_lock_seq)) return 1;
+    return !bpf_core_field_exists(mm->mmap_lock.count) || fresh(mm->mmap_lock.count.counter) & 1;
 }
 
 #define IS_LEAF(node) (((node) >> 3 & 15) == 1)

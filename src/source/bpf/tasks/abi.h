@@ -38,6 +38,7 @@ enum facts {
     SAME_THREAD_GROUP = 1 << 6,
     KERNEL_THREAD = 1 << 7,
     UNSETTLED = 1 << 8,
+    EXEC_STATE = 1 << 9,
 };
 
 /* Bits of request.groups: the protocol's attribute numbers. Those from 32 on come as sections. */

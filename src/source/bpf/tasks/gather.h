@@ -11,26 +11,32 @@ static bool is_full(const struct view *view) {
 }
 
 /* Reads what stands beside a task's record; `fill`, which must come next, sees whether it was of one program. */
-static void read_ahead(struct view *view, u64 address) {
+static __always_inline void read_ahead(struct view *view, u64 address) {
     struct task_struct *task = at(struct task_struct, address);
     u32 key = view->slot;
     struct slot *slot = bpf_map_lookup_elem(&slots, &key);
-    u64 memory = address_in(task, mm);
+    u64 memory = address_in(task, mm), owner;
     view->memory = memory;
     view->credentials = address_in(task, real_cred);
     view->program = program_of(task);
-    view->memory_flags = memory ? flags_of_memory(view, memory) : 0;
+    if (task->flags & PF_KTHREAD) memory = 0;
+    if (!view->unguarded) view->guard = guard_of(task, memory, &owner);
     smp_rmb();
     view->length = view->sections_length = UNTOLD;
     view->sections_at = view->used;
     if (!slot || is_full(view)) return;
-    if (task->flags & PF_KTHREAD) memory = 0;
-    if (view->options & WITH_LINES && memory)
-        view->length = read_area(slot, view->used, memory, THE_ARGUMENTS, view->unguarded);
+    if (view->options & WITH_LINES && memory) view->length = read_area(slot, view, view->used, memory, THE_ARGUMENTS);
     if (!view->sections) return;
     if (view->length != UNTOLD) view->sections_at += view->length;
     view->sections_at = (view->sections_at + 7) & ~7;
-    view->sections_length = write_sections(slot, view, address, memory);
+    view->sections_length = write_sections(slot, view, address, view->sections_at);
+    u32 to = view->sections_at + view->sections_length;
+    bool leader = address_in(task, group_leader) == address;
+    if (asks(view, ENVIRON) && memory && (leader || !(view->options & THREAD_STAT))) {
+        u32 length = read_area(slot, view, to + sizeof(struct section), memory, THE_ENVIRONMENT);
+        to += end_environ(slot, to, length);
+    }
+    view->sections_length = write_sources(slot, view, address, to) + to - view->sections_at;
 }
 
 /* Makes what was read last that of the record at view->line. */

@@ -38,6 +38,24 @@ static u32 learn_offsets(void) {
     return 1;
 }
 
+/* What must stand still while a task's memory is read (command_line.h). */
+enum area { THE_ARGUMENTS, THE_ENVIRONMENT = 2 };
+struct standing {
+    u64 generation;
+    u64 places[4]; /* where arguments and environment begin and end */
+    u32 sequence;
+};
+
+/* Of a task or its threads, times in nanoseconds. */
+struct sums {
+    u64 minflt, majflt, utime, stime, runtime;
+};
+
+/* Seven words that lie together in each thread; who asks for fewer ignores the rest. */
+struct totals {
+    u64 words[7];
+};
+
 /* Whose eyes: what every record needs to know of the reader. */
 struct view {
     u64 pid_ns, user_ns, signal, daemons_pid_ns;
@@ -57,7 +75,12 @@ struct view {
     /* Of which record it is, how much of the slot's bytes is used, how long the line is that follows there, where
      * behind it the sections stand, and how long they are; and the task's memory, credentials and program before that. */
     u32 line, used, length, sections_at, sections_length, slot;
-    u64 memory, credentials, program, memory_flags;
+    u64 memory, credentials, program;
+    struct standing standing;
+    struct sums sums;
+    struct totals totals;
+    u32 listed; /* how many ids slot->list has */
+    u32 guard; /* and whether it might be dumped then: see guard_of */
 };
 
 static u32 number_at(u64 address, u32 level, u64 pid_ns) {
@@ -138,10 +161,14 @@ static u64 scale(u64 a, u64 b, u64 c) {
     return result;
 }
 
-/* The kernel's cputime_adjust: the tick-sampled halves are scaled to the precise sum, never below what was shown. */
-static void adjust(struct task_record *record, u64 utime, u64 stime, u64 runtime, const struct prev_cputime *shown) {
-    u64 user = shown->utime, system = shown->stime;
+/* The kernel's cputime_adjust: the tick-sampled halves are scaled to the precise sum, never below what was shown, which
+ * stands at an address. */
+PART u32 adjust(struct task_record *record, const struct sums *sums, u64 address) {
+    if (!record || !sums) return 0;
+    struct prev_cputime *shown = at(struct prev_cputime, address);
+    u64 user = shown->utime, system = shown->stime, runtime = sums->runtime;
     if (user + system < runtime) {
+        u64 utime = sums->utime, stime = sums->stime;
         u64 fair = stime == 0 ? 0 : utime == 0 ? runtime : scale(stime, runtime, stime + utime);
         if (fair > runtime) fair = runtime;
         if (fair < system) fair = system;
@@ -153,82 +180,68 @@ static void adjust(struct task_record *record, u64 utime, u64 stime, u64 runtime
     }
     record->stat.utime = user / 10000000;
     record->stat.stime = system / 10000000;
+    return 0;
 }
 
-struct sums {
-    u64 minflt, majflt, utime, stime, runtime;
-};
+/* Adds one thread's share. */
+static void add_thread(struct sums *sums, struct task_struct *thread) {
+    sums->minflt += far_word(place(thread, min_flt));
+    sums->majflt += far_word(place(thread, maj_flt));
+    sums->utime += far_word(place(thread, utime));
+    sums->stime += far_word(place(thread, stime));
+    sums->runtime += far_word(place(thread, se.sum_exec_runtime));
+}
 
-/* Sums up the threads of a list; returns whether that were all. */
+/* Adds up the threads of a list; returns whether that were all. */
 SEPARATE u32 add_up(u64 link, u64 head, struct sums *sums) {
     if (!sums) return 0;
-    u64 minflt = 0, majflt = 0, utime = 0, stime = 0, runtime = 0;
     bpf_repeat(1 << 22) {
         if (link == head || !link) break;
         struct task_struct *thread = (void *)(link - bpf_core_field_offset(struct task_struct, thread_node));
-        minflt += far_word(place(thread, min_flt));
-        majflt += far_word(place(thread, maj_flt));
-        utime += far_word(place(thread, utime));
-        stime += far_word(place(thread, stime));
-        runtime += far_word(place(thread, se.sum_exec_runtime));
+        add_thread(sums, thread);
         link = far_word(place(thread, thread_node.next));
     }
-    *sums = (struct sums){minflt, majflt, utime, stime, runtime};
     return link == head || !link;
 }
 
-static void read_stat(struct task_struct *task, struct signal_struct *signal, struct view *view, struct task_record *record) {
-    u64 minflt, majflt, utime, stime, runtime;
-    u32 threads = signal->nr_threads;
+/* What STAT tells, but for the times, which are left in view->sums. */
+PART u32 read_stat(u64 address, struct view *view, struct task_record *record) {
+    if (!view || !record) return 0;
+    struct task_struct *task = at(struct task_struct, address);
+    struct signal_struct *signal = task->signal;
+    struct sums *sums = &view->sums;
+    u32 single = view->options & THREAD_STAT;
 
     record->stat.cminflt = signal->cmin_flt;
     record->stat.cmajflt = signal->cmaj_flt;
     record->stat.cutime = signal->cutime / 10000000;
     record->stat.cstime = signal->cstime / 10000000;
-    record->stat.threads = threads;
+    record->stat.threads = signal->nr_threads;
     record->stat.padding = 0;
-
-    u32 single = view->options & THREAD_STAT;
-    minflt = task->min_flt;
-    majflt = task->maj_flt;
-    utime = task->utime;
-    stime = task->stime;
-    runtime = task->se.sum_exec_runtime;
-    if (!single) {
-        /* A thread that ends moves its sums from itself to the signal_struct: not to be seen half-way. */
-        for (int try = 0; try < 3; try++) {
-            u32 sequence = fresh(signal->stats_lock.seqcount.seqcount.sequence);
-            smp_rmb();
-            if (threads > 1) {
-                struct sums sums = {};
-                u64 head = place(signal, thread_head), link = address_in(signal, thread_head.next);
-                if (!add_up(number(view, link), number(view, head), &sums)) record->facts = UNSETTLED;
-                minflt = sums.minflt;
-                majflt = sums.majflt;
-                utime = sums.utime;
-                stime = sums.stime;
-                runtime = sums.runtime;
-            }
-            minflt += fresh(signal->min_flt);
-            majflt += fresh(signal->maj_flt);
-            utime += fresh(signal->utime);
-            stime += fresh(signal->stime);
-            runtime += fresh(signal->sum_sched_runtime);
-            smp_rmb();
-            if (!(sequence & 1) && sequence == fresh(signal->stats_lock.seqcount.seqcount.sequence)) break;
-            minflt = task->min_flt;
-            majflt = task->maj_flt;
-            utime = task->utime;
-            stime = task->stime;
-            runtime = task->se.sum_exec_runtime;
-            threads = fresh(signal->nr_threads);
+    /* A thread that ends moves its sums from itself to the signal_struct: not to be seen half-way. */
+    for (int try = 0; try < 3; try++) {
+        u32 sequence = fresh(signal->stats_lock.seqcount.seqcount.sequence);
+        smp_rmb();
+        *sums = (struct sums){};
+        if (single || fresh(signal->nr_threads) <= 1) {
+            add_thread(sums, task);
+            if (single) break;
+        } else {
+            u64 head = address_in(task, signal) + bpf_core_field_offset(signal->thread_head),
+                link = address_in(signal, thread_head.next);
+            if (!add_up(number(view, link), number(view, head), sums)) record->facts = UNSETTLED;
         }
+        sums->minflt += fresh(signal->min_flt);
+        sums->majflt += fresh(signal->maj_flt);
+        sums->utime += fresh(signal->utime);
+        sums->stime += fresh(signal->stime);
+        sums->runtime += fresh(signal->sum_sched_runtime);
+        smp_rmb();
+        if (!(sequence & 1) && sequence == fresh(signal->stats_lock.seqcount.seqcount.sequence)) break;
     }
-    record->stat.minflt = minflt;
-    record->stat.majflt = majflt;
-    struct prev_cputime *kept = single ? &task->prev_cputime : &signal->prev_cputime;
-    struct prev_cputime shown = {kept->utime, kept->stime};
-    adjust(record, utime, stime, runtime, &shown);
+    record->stat.minflt = sums->minflt;
+    record->stat.majflt = sums->majflt;
+    return 0;
 }
 
 /* The exact value of a percpu counter; a change in the middle of the summing shows in its lock or its base. */
@@ -249,29 +262,32 @@ SEPARATE u64 sum_of(u64 address) {
     return sum > 0 ? sum : 0;
 }
 
-static void read_statm(struct mm_struct *mm, struct view *view, struct task_record *record) {
-    u64 counters[4] = {};
-    struct mm_struct___plain *plain = (void *)mm;
-    u64 rss = bpf_core_field_exists(plain->rss_stat) ? place(plain, rss_stat) : place(mm, rss_stat);
-    for (int i = 0; i < 4; i++) {
-        if (bpf_core_field_exists(plain->rss_stat))
-            counters[i] = far_word(rss + i * 8);
-        else
-            counters[i] = sum_of(number(view, rss + i * bpf_core_type_size(struct percpu_counter)));
-    }
-    u64 rss_now = counters[MM_ANONPAGES] + counters[MM_FILEPAGES] + counters[MM_SHMEMPAGES];
-    u64 page = 1ull << page_shift, total = mm->total_vm, peak = mm->hiwater_vm, peak_rss = mm->hiwater_rss;
-    u64 text = ((mm->end_code + page - 1) & -page) - (mm->start_code & -page), exec = mm->exec_vm;
-    text >>= page_shift;
-    if (text > exec) text = exec;
-    record->statm.anon = counters[MM_ANONPAGES];
-    record->statm.file = counters[MM_FILEPAGES];
-    record->statm.shmem = counters[MM_SHMEMPAGES];
-    record->statm.swap = counters[MM_SWAPENTS];
-    record->statm.total_rss = rss_now;
-    record->statm.hiwater_rss = peak_rss > rss_now ? peak_rss : rss_now;
+/* One of the four counters of resident pages. */
+static u64 pages_of(u64 address, struct view *view, u32 which) {
+    struct mm_struct *mm = 0;
+    struct mm_struct___plain *plain = 0;
+    if (bpf_core_field_exists(plain->rss_stat))
+        return far_word(address + bpf_core_field_offset(plain->rss_stat) + which * 8);
+    address += bpf_core_field_offset(mm->rss_stat) + which * bpf_core_type_size(struct percpu_counter);
+    return sum_of(number(view, address));
+}
+
+PART u32 read_statm(u64 address, struct view *view, struct task_record *record) {
+    if (!view || !record) return 0;
+    struct mm_struct *mm = at(struct mm_struct, address);
+    record->statm.anon = pages_of(address, view, MM_ANONPAGES);
+    record->statm.file = pages_of(address, view, MM_FILEPAGES);
+    record->statm.shmem = pages_of(address, view, MM_SHMEMPAGES);
+    record->statm.swap = pages_of(address, view, MM_SWAPENTS);
+    u64 rss = record->statm.anon + record->statm.file + record->statm.shmem, peak_rss = mm->hiwater_rss;
+    record->statm.total_rss = rss;
+    record->statm.hiwater_rss = peak_rss > rss ? peak_rss : rss;
+    u64 total = mm->total_vm, peak = mm->hiwater_vm;
     record->statm.total_vm = total;
     record->statm.hiwater_vm = peak > total ? peak : total;
+    u64 page = 1ull << page_shift, exec = mm->exec_vm;
+    u64 text = (((mm->end_code + page - 1) & -page) - (mm->start_code & -page)) >> page_shift;
+    if (text > exec) text = exec;
     record->statm.text = text;
     record->statm.lib = exec - text;
     record->statm.ptes = mm->pgtables_bytes.counter;
@@ -279,55 +295,63 @@ static void read_statm(struct mm_struct *mm, struct view *view, struct task_reco
     record->statm.pinned_vm = mm->pinned_vm.counter;
     record->statm.data_vm = mm->data_vm;
     record->statm.stack_vm = mm->stack_vm;
+    return 0;
 }
 
 static void clear(u64 *words, u32 count) {
     for (u32 i = 0; i < count; i++) words[i] = 0;
 }
 
-/* The word in which stands whether a memory may be dumped; 0 for eyes to which that is all the same, to spare the cache miss. */
-static u64 flags_of_memory(const struct view *view, u64 address) {
-    struct mm_struct *mm = at(struct mm_struct, address);
+/* Whether the task may be dumped, as facts, and the user namespace that owns what would be: 0 where that is unknown, or
+ * where the initial one does. What this kernel's BTF does not show is not known, and so nobody is shown it. */
+static u32 guard_of(struct task_struct *task, u64 memory, u64 *owner) {
+    struct mm_struct *mm = at(struct mm_struct, memory);
     struct mm_struct___bitmap *bitmap = (void *)mm;
-    if (view->unguarded) return 0;
-    return word_at(bpf_core_field_exists(bitmap->flags) ? place(bitmap, flags) : place(mm, flags));
+    *owner = 0;
+    if (bpf_core_field_exists(task->exec_state)) {
+        struct task_exec_state *state = at(struct task_exec_state, address_in(task, exec_state));
+        if (!bpf_core_field_exists(state->dumpable) || !bpf_core_field_exists(state->user_ns)) return 0;
+        *owner = address_in(state, user_ns);
+        if (!*owner) return 0;
+        u32 dumpable = state->dumpable == bpf_core_enum_value(enum task_dumpable, TASK_DUMPABLE_OWNER);
+        return EXEC_STATE | DUMPABLE_KNOWN | (dumpable ? DUMPABLE : 0);
+    }
+    if (!bpf_core_field_exists(mm->user_ns)) return 0;
+    if (!memory) {
+        if (!bpf_core_field_exists(task->user_dumpable)) return DUMPABLE_KNOWN | DUMPABLE;
+        return DUMPABLE_KNOWN | (BPF_CORE_READ_BITFIELD(task, user_dumpable) ? DUMPABLE : 0);
+    }
+    *owner = address_in(mm, user_ns);
+    u64 flags = 0;
+    if (bpf_core_field_exists(bitmap->flags))
+        flags = word_at(place(bitmap, flags));
+    else if (bpf_core_field_exists(mm->flags))
+        flags = word_at(place(mm, flags));
+    return DUMPABLE_KNOWN | ((flags & 3) == 1 ? DUMPABLE : 0); /* SUID_DUMP_USER */
 }
 
-/* What stands in the task's memory descriptor, with the facts about it. The descriptor may be freed, and its place
- * used again, at any time: the caller must see afterwards that the task still has it. */
-static u32 read_memory(u64 address, struct view *view, struct task_record *record) {
-    struct mm_struct *mm = at(struct mm_struct, address);
-    if (view->groups & STATM) read_statm(mm, view, record);
-    if (view->unguarded) return HAS_MEMORY | PTRACE_OVER_MEMORY;
-    u64 flags = flags_of_memory(view, address);
-    /* What was read before may be of a moment at which it might not be looked at. */
-    if (view->ahead && (flags ^ view->memory_flags) & 3) view->memory = 0;
-    return HAS_MEMORY | DUMPABLE_KNOWN | ((flags & 3) == 1 ? DUMPABLE : 0) |
-           (may_ptrace_in(view, address_in(mm, user_ns)) ? PTRACE_OVER_MEMORY : 0);
+/* What stands in the task's memory descriptor, 0 for none. The descriptor may be freed, and its place used again, at any
+ * time: the caller must see afterwards that the task still has it. */
+PART u32 read_memory(u64 address, struct view *view, struct task_record *record) {
+    if (!view || !record) return 0;
+    if (!address) {
+        clear((u64 *)&record->statm, sizeof(record->statm) / 8);
+        return 0;
+    }
+    if (view->groups & STATM) read_statm(address, view, record);
+    return 0;
 }
 
-static u32 without_memory(struct task_struct *task, struct view *view, struct task_record *record) {
-    clear((u64 *)&record->statm, sizeof(record->statm) / 8);
-    return DUMPABLE_KNOWN | (view->almighty ? PTRACE_OVER_MEMORY : 0) |
-           (!bpf_core_field_exists(task->user_dumpable) || BPF_CORE_READ_BITFIELD(task, user_dumpable) ? DUMPABLE : 0);
-}
-
-enum filled { GONE, FILLED, CHANGED };
-
-/* Fills the record of one task; `number` is its number for the reader, where that is known already. */
-GLOBAL int fill(u64 address, u32 number, struct view *view, struct task_record *record) {
-    if (!view || !record) return GONE;
+/* What BASE tells; 0 where the task is gone. */
+PART u32 read_base(u64 address, u32 number, struct view *view, struct task_record *record) {
+    if (!view || !record) return 0;
     struct task_struct *task = at(struct task_struct, address);
-    u64 own = address_in(task, thread_pid), credentials = address_in(task, real_cred), memory = address_in(task, mm),
-        program = program_of(task);
-    if (!own) return GONE;
-    smp_rmb();
-
+    u64 own = address_in(task, thread_pid);
+    if (!own) return 0;
     struct signal_struct *signal = task->signal;
     u64 leader = address_in(signal, pids[PIDTYPE_TGID]), group = address_in(signal, pids[PIDTYPE_PGID]),
         session = address_in(signal, pids[PIDTYPE_SID]);
     record->start_time = task->start_boottime;
-    record->exec_id = program;
     record->base.pid = number ? number : number_in(view, own);
     record->base.tgid = leader == own ? record->base.pid : number_in(view, leader);
     record->base.pgid = group == leader ? record->base.tgid : number_in(view, group);
@@ -341,8 +365,13 @@ GLOBAL int fill(u64 address, u32 number, struct view *view, struct task_record *
     __builtin_memcpy(record->base.comm, comm, 16);
     record->base.state = state_of(task->__state, task->exit_state);
     record->base.padding[0] = record->base.padding[1] = record->base.padding[2] = 0;
+    return 1;
+}
 
-    struct cred *cred = at(struct cred, credentials);
+/* What CRED tells, and the facts that follow from it. */
+PART u32 read_credentials(u64 address, struct view *view, struct task_record *record) {
+    if (!view || !record) return 0;
+    struct cred *cred = at(struct cred, address);
     u64 real = pair(cred, uid, gid), saved = pair(cred, suid, sgid), effective = pair(cred, euid, egid),
         files = pair(cred, fsuid, fsgid);
     record->credentials.uid = real;
@@ -358,28 +387,60 @@ GLOBAL int fill(u64 address, u32 number, struct view *view, struct task_record *
     *(u64 *)record->credentials.effective = word_at(place(cred, cap_effective));
     *(u64 *)record->credentials.bounding = word_at(place(cred, cap_bset));
     u64 user_ns = address_in(cred, user_ns);
+    return (user_ns == view->user_ns ? SAME_USER_NS : 0) | (may_ptrace_in(view, user_ns) ? PTRACE_OVER_TASK : 0);
+}
 
-    u32 facts = 0, kernel_thread = task->flags & PF_KTHREAD;
+/* The facts about a task that follow from who may see its memory, 0 for none. To some eyes it is all the same whether it
+ * may be dumped: spare the cache misses. */
+PART u32 read_guard(u64 address, u64 memory, struct view *view) {
+    if (!view) return 0;
+    u32 facts = memory ? HAS_MEMORY : 0;
+    if (view->unguarded) return facts | PTRACE_OVER_MEMORY;
+    u64 owner;
+    u32 guard = guard_of(at(struct task_struct, address), memory, &owner);
+    if (!view->ahead) view->guard = guard;
+    if (view->guard != guard) return UNSETTLED;
+    return facts | guard | ((owner ? may_ptrace_in(view, owner) : view->almighty) ? PTRACE_OVER_MEMORY : 0);
+}
+
+enum filled { GONE, FILLED, CHANGED };
+
+/* Fills the record of one task; `number` is its number for the reader, where that is known already. */
+GLOBAL int fill(u64 address, u32 number, struct view *view, struct task_record *record) {
+    if (!view || !record) return GONE;
+    struct task_struct *task = at(struct task_struct, address);
+    u64 credentials = address_in(task, real_cred), memory = address_in(task, mm);
+    record->exec_id = program_of(task);
+    smp_rmb();
+    if (!read_base(address, number, view, record)) return GONE;
+    u32 kernel_thread = task->flags & PF_KTHREAD;
+    u32 facts = read_credentials(credentials, view, record) | read_guard(address, kernel_thread ? 0 : memory, view);
+    if (facts & UNSETTLED) return CHANGED;
     if (kernel_thread) facts |= KERNEL_THREAD;
-    if (user_ns == view->user_ns) facts |= SAME_USER_NS;
-    if (may_ptrace_in(view, user_ns)) facts |= PTRACE_OVER_TASK;
     if (address_in(task, signal) == view->signal) facts |= SAME_THREAD_GROUP;
-    facts |= memory && !kernel_thread ? read_memory(memory, view, record) : without_memory(task, view, record);
     record->facts = facts;
 
-    if (view->groups & STAT)
-        read_stat(task, signal, view, record);
-    else
+    read_memory(kernel_thread ? 0 : memory, view, record);
+    if (view->groups & STAT) {
+        read_stat(address, view, record);
+        u64 shown = view->options & THREAD_STAT
+                        ? address + bpf_core_field_offset(task->prev_cputime)
+                        : address_in(task, signal) + bpf_core_field_offset(struct signal_struct, prev_cputime);
+        adjust(record, &view->sums, shown);
+    } else
         clear((u64 *)&record->stat, sizeof(record->stat) / 8);
 
     /* All of it belongs to one program that the task ran, with the same rights: credentials cannot come back at the same
      * address within an RCU section. That no exec was between them must be seen before they are looked at for the last
      * time: one that is seen to have ended may have begun after that look. */
-    if (view->ahead && (view->memory != memory || view->credentials != credentials || view->program != program)) return CHANGED;
+    if (view->ahead &&
+        (view->memory != memory || view->credentials != credentials || view->program != record->exec_id))
+        return CHANGED;
     smp_rmb();
     if (between_programs(task)) return CHANGED;
     smp_rmb();
-    bool same = memory == address_in(task, mm) && credentials == address_in(task, real_cred) && program == program_of(task);
+    bool same = memory == address_in(task, mm) && credentials == address_in(task, real_cred) &&
+                record->exec_id == program_of(task);
     return same ? FILLED : CHANGED;
 }
 

@@ -52,14 +52,8 @@ GLOBAL u32 write_groups(struct slot *slot, u32 to, u64 address, struct view *vie
     return (sizeof(struct section) + 20 + count * 4 + 7) & ~7;
 }
 
-/* Seven words that lie together in each thread; who asks for fewer ignores the rest. */
-struct totals {
-    u64 words[7];
-};
-
 /* Adds up what ended threads left in the signal_struct and what all the others have; whether those were all. */
-GLOBAL u32 add_all(u64 address, u32 of_signal, u32 of_task, struct totals *totals) {
-    if (!totals) return 0;
+static __always_inline bool add_all(u64 address, u32 of_signal, u32 of_task, struct totals *totals) {
     u64 head = place(at(struct signal_struct, address), thread_head), link = word_at(head);
     for (int i = 0; i < 7; i++) totals->words[i] = word_at(address + of_signal + i * 8);
     bpf_repeat(1 << 22) {
@@ -96,7 +90,9 @@ struct sched_section {
 };
 
 /* The controlling terminal and its foreground process group; whether that could be told. */
-static u32 write_terminal(struct signal_struct *signal, struct view *view, struct sched_section *out) {
+GLOBAL u32 write_terminal(u64 address_of_signal, struct view *view, struct sched_section *out) {
+    if (!view || !out) return 0;
+    struct signal_struct *signal = at(struct signal_struct, address_of_signal);
     for (int try = 0; try < 3; try++) {
         u64 address = address_in(signal, tty);
         out->tty_nr = 0;
@@ -120,16 +116,18 @@ GLOBAL u32 write_sched(struct slot *slot, u32 to, u64 address, struct view *view
     struct task_struct *task = at(struct task_struct, address);
     struct signal_struct *signal = task->signal;
     if (!bpf_core_field_exists(task->thread_info.cpu)) return 0;
-    struct totals guest = {{task->gtime}};
+    u64 of_signal = address_in(task, signal);
+    struct totals *guest = &view->totals;
+    guest->words[0] = task->gtime;
     if (!(view->options & THREAD_STAT) &&
-        !sum_up(address_in(task, signal), bpf_core_field_offset(signal->gtime), bpf_core_field_offset(task->gtime), &guest))
+        !sum_up(of_signal, bpf_core_field_offset(signal->gtime), bpf_core_field_offset(task->gtime), guest))
         return 0;
-    if (!write_terminal(signal, view, out)) return 0;
+    if (!write_terminal(of_signal, view, out)) return 0;
     u64 delays = bpf_core_field_exists(task->delays) ? address_in(task, delays) : 0;
     out->start_time = task->start_boottime;
     out->voluntary_switches = task->nvcsw;
     out->involuntary_switches = task->nivcsw;
-    out->guest_time = guest.words[0] / 10000000;
+    out->guest_time = guest->words[0] / 10000000;
     out->children_guest_time = signal->cgtime / 10000000;
     out->blkio_delay = delays ? at(struct task_delay_info, delays)->blkio_delay / 10000000 : 0;
     out->flags = task->flags;
@@ -259,19 +257,17 @@ GLOBAL u32 write_fd_count(struct slot *slot, u32 to, u64 address, struct view *v
 
 struct environ_section {
     struct section head;
-    u8 bytes[LONGEST_ENVIRONMENT];
-    u64 padding;
+    u64 words[LONGEST_ENVIRONMENT / 8 + 1];
 };
 
-GLOBAL u32 write_environ(struct slot *slot, u32 to, u64 memory, struct view *view) {
-    if (!slot || !view || to > LINE_BYTES - sizeof(struct environ_section)) return 0;
+/* Makes a section of the bytes that were read behind its head; `length` may be UNTOLD. */
+GLOBAL u32 end_environ(struct slot *slot, u32 to, u32 length) {
+    if (!slot || to > LINE_BYTES - sizeof(struct environ_section) || length > LONGEST_ENVIRONMENT) return 0;
     struct environ_section *out = (void *)&slot->bytes[to];
-    u32 length = read_area(slot, to + sizeof(out->head), memory, THE_ENVIRONMENT, view->unguarded);
-    if (length > LONGEST_ENVIRONMENT) return 0;
-    u32 padding = -length & 7;
-    for (u32 i = 0; i < 7 && i < padding; i++) out->bytes[length + i] = 0;
+    /* What is over in the last word is zero. (A loop over bytes would be made a call of memset.) */
+    if (length & 7) out->words[length / 8] &= ~0ull >> (64 - (length & 7) * 8);
     out->head = head(ENVIRON, length);
-    return sizeof(out->head) + length + padding;
+    return sizeof(out->head) + ((length + 7) & ~7);
 }
 
 /* What makes two tasks the same to /proc/PID/cgroup. */
@@ -307,21 +303,26 @@ GLOBAL u32 write_misc(struct slot *slot, u32 to, u64 address, struct view *view)
     return sizeof(*out);
 }
 
-/* Writes what is asked for at view->sections_at, by ascending ids; returns how many bytes that took. `memory` is 0 for
- * tasks without any of their own. */
-GLOBAL u32 write_sections(struct slot *slot, struct view *view, u64 address, u64 memory) {
-    if (!slot || !view) return UNTOLD;
-    u32 asked = view->sections, to = view->sections_at;
-    bool leader = address_in(at(struct task_struct, address), group_leader) == address;
-#define asks(group) (asked >> ((group) - 32) & 1)
-    if (asks(GROUPS)) to += write_groups(slot, to, address, view);
-    if (asks(SCHED)) to += write_sched(slot, to, address, view);
-    if (asks(IO)) to += write_io(slot, to, address, view);
-    if (asks(NS)) to += write_ns(slot, to, address, view);
-    if (asks(FD_COUNT)) to += write_fd_count(slot, to, address, view);
-    if (asks(ENVIRON) && memory && (leader || !(view->options & THREAD_STAT)))
-        to += write_environ(slot, to, memory, view);
-    if (asks(CGROUP)) to += write_cgroup(slot, to, address, view);
-    if (asks(MISC)) to += write_misc(slot, to, address, view);
-    return to - view->sections_at;
+#define asks(view, group) ((view)->sections >> ((group) - 32) & 1)
+
+/* Writes what is asked for, by ascending ids, but for the environment, which stands behind it; returns how many bytes that
+ * took. */
+GLOBAL u32 write_sections(struct slot *slot, struct view *view, u64 address, u32 first) {
+    if (!slot || !view) return 0;
+    u32 to = first;
+    if (asks(view, GROUPS)) to += write_groups(slot, to, address, view);
+    if (asks(view, SCHED)) to += write_sched(slot, to, address, view);
+    if (asks(view, IO)) to += write_io(slot, to, address, view);
+    if (asks(view, NS)) to += write_ns(slot, to, address, view);
+    if (asks(view, FD_COUNT)) to += write_fd_count(slot, to, address, view);
+    return to - first;
+}
+
+/* Writes what user space needs for the rest. */
+GLOBAL u32 write_sources(struct slot *slot, struct view *view, u64 address, u32 first) {
+    if (!slot || !view) return 0;
+    u32 to = first;
+    if (asks(view, CGROUP)) to += write_cgroup(slot, to, address, view);
+    if (asks(view, MISC)) to += write_misc(slot, to, address, view);
+    return to - first;
 }

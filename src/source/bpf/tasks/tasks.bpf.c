@@ -20,6 +20,13 @@ struct batch {
     u64 starts[BATCH], entries[BATCH], nodes[BATCH]; /* of command lines, their page tables, their trees of mappings */
     u32 numbers[BATCH];
     struct view view; /* the stack is small */
+    struct request request;
+    /* Of the leaf at hand: its first number, how many processes it has, which comes next. */
+    u32 base, found, at;
+    /* The number of the task at hand; how many records there were before its process; that process's leader, where its list
+     * of threads begins, and what of it comes next. */
+    u32 number, before;
+    u64 leader, head, link;
     u64 sink;
     u32 zero; /* Always 0, but not to the verifier: a counter that starts from a constant is followed value by value. */
 };
@@ -31,7 +38,8 @@ struct {
 } batches SEC(".maps");
 
 /* Learns whose eyes look. The reader's number is one of the daemon's pid namespace. */
-static int look_with(struct view *view, u32 reader, struct slot *slot) {
+GLOBAL u32 look_with(struct view *view, u32 reader, struct slot *slot) {
+    if (!view || !slot) return 0;
     struct task_struct *daemon = (void *)bpf_get_current_task_btf();
     view->daemons_pid_ns = pid_ns_of(daemon);
     view->daemons_level = daemon->thread_pid->level;
@@ -97,7 +105,7 @@ GLOBAL u32 leaders_of(struct batch *batch, u32 from) {
 }
 
 /* The same for what `read_area` will read: one step of all walks after the other. */
-GLOBAL u64 warm_lines(struct batch *batch, u32 count) {
+GLOBAL u32 warm_lines(struct batch *batch, u32 count) {
     if (!batch) return 0;
     u64 sink = 0;
     u32 i, shift = top_shift;
@@ -131,17 +139,15 @@ GLOBAL u64 warm_lines(struct batch *batch, u32 count) {
         u64 place = batch->entries[i & 63];
         if (place) sink += word_at(place) + word_at(place + 64);
     }
-    return sink;
+    batch->sink = sink;
+    return 0;
 }
 
-/* Brings what `fill` will read of a batch's tasks into the cache, one kind of object after the other: loads that do
- * not depend on each other wait for memory together. A walk through one task after the other takes half as long again. */
-GLOBAL u32 warm(struct batch *batch, struct view *view, u32 count) {
+/* The tasks themselves, and where their parts are. */
+GLOBAL u32 warm_tasks(struct batch *batch, struct view *view, u32 count) {
     if (!batch || !view) return 0;
-    u32 groups = view->groups, unguarded = view->unguarded, lines = view->options & WITH_LINES, i;
-    u32 strings = lines || (direct_map && view->sections >> (ENVIRON - 32) & 1);
-    struct mm_struct___plain *plain = 0;
     u64 sink = touch(batch->tasks, bpf_core_field_offset(struct task_struct, signal));
+    u32 i;
     bpf_for(i, 0, count) {
         struct task_struct *task = at(struct task_struct, batch->tasks[i & 63]);
         batch->credentials[i & 63] = address_in(task, real_cred);
@@ -149,126 +155,216 @@ GLOBAL u32 warm(struct batch *batch, struct view *view, u32 count) {
         batch->memories[i & 63] = address_in(task, mm);
         sink += task->__state + task->exit_state + address_in(task, real_parent) + address_in(task, thread_pid) +
                 task->start_boottime + word_at(place(task, comm) + 8);
-        if (groups & STAT) sink += task->utime + task->se.sum_exec_runtime;
+        if (view->groups & STAT) sink += task->utime + task->se.sum_exec_runtime;
     }
+    batch->sink = sink;
+    return 0;
+}
+
+/* Their credentials and signal_structs, and who may see their memory. */
+GLOBAL u32 warm_rights(struct batch *batch, struct view *view, u32 count) {
+    if (!batch || !view) return 0;
+    u64 sink = 0, owner;
+    u32 i;
     bpf_for(i, 0, count) {
         struct signal_struct *signal = at(struct signal_struct, batch->signals[i & 63]);
-        struct mm_struct *mm = at(struct mm_struct, batch->memories[i & 63]);
-        struct mm_struct___bitmap *bitmap = (void *)mm;
         struct cred *cred = at(struct cred, batch->credentials[i & 63]);
         sink += cred->uid.val + word_at(place(cred, cap_bset)) + address_in(cred, user_ns);
         sink += address_in(signal, pids[PIDTYPE_TGID]) + address_in(signal, pids[PIDTYPE_SID]);
-        if (groups & STAT)
+        if (view->groups & STAT)
             sink += signal->nr_threads + signal->stats_lock.seqcount.seqcount.sequence + signal->cmin_flt +
                     signal->prev_cputime.utime + signal->sum_sched_runtime;
-        batch->entries[i & 63] = batch->nodes[i & 63] = 0;
+        if (!view->unguarded) sink += guard_of(at(struct task_struct, batch->tasks[i & 63]), batch->memories[i & 63], &owner);
+    }
+    batch->sink = sink;
+    return 0;
+}
+
+/* Their memory descriptors. */
+GLOBAL u32 warm_memories(struct batch *batch, struct view *view, u32 count) {
+    if (!batch || !view) return 0;
+    struct mm_struct___plain *plain = 0;
+    u64 sink = 0;
+    u32 i;
+    bpf_for(i, 0, count) {
+        struct mm_struct *mm = at(struct mm_struct, batch->memories[i & 63]);
         if (!batch->memories[i & 63]) continue;
-        if (!unguarded) sink += address_in(mm, user_ns) + word_at(place(bitmap, flags));
-        if (strings) {
-            u64 start = lines ? mm->arg_start : mm->env_start;
-            batch->starts[i & 63] = start;
-            batch->entries[i & 63] = address_in(mm, pgd) + (start >> (top_shift & 63) & 511) * 8;
-            batch->nodes[i & 63] = address_in(mm, mm_mt.ma_root);
-            sink += mm->context.tlb_gen.counter + mm->mmap_lock.count.counter + int_at(place(mm, mm_lock_seq));
-        }
-        if (!(groups & STATM)) continue;
         sink += mm->pgtables_bytes.counter + mm->hiwater_rss + mm->exec_vm + mm->arg_start;
         if (bpf_core_field_exists(plain->rss_stat)) continue;
         sink += mm->rss_stat[2].count + mm->rss_stat[3].count;
         batch->counters[i & 63] = address_in(mm, rss_stat[0].counters);
     }
-    if (groups & STATM && !bpf_core_field_exists(plain->rss_stat)) {
+    if (!bpf_core_field_exists(plain->rss_stat)) {
         bpf_for(i, 0, count) {
             if (!batch->memories[i & 63]) continue;
             for (u32 cpu = 0; cpu < 4 && cpu < cpus; cpu++)
                 sink += int_at(batch->counters[i & 63] + per_cpu_offset[cpu]);
         }
     }
-    if (strings) sink += warm_lines(batch, count);
     batch->sink = sink;
     return 0;
 }
 
-/* Adds the records of a process's other threads behind its leader's. Returns the new count, or 0 if they do not fit. */
-GLOBAL u32 add_threads(u64 address, struct view *view, struct slot *slot, u32 count, u32 limit) {
-    if (!view || !slot) return 0;
-    struct task_struct *leader = at(struct task_struct, address);
-    struct signal_struct *signal = leader->signal;
-    u64 head = place(signal, thread_head), link = address_in(signal, thread_head.next);
-    bpf_repeat(1 << 22) {
-        if (link == head || !link) return count;
-        u64 thread = link - bpf_core_field_offset(struct task_struct, thread_node);
-        if (thread != address) {
-            if (count >= limit || count >= RECORDS) return 0;
-            view->line = count;
-            count += gather_one(thread, 0, view, &slot->records[count]);
-        }
-        link = address_in(at(struct task_struct, thread), thread_node.next);
+/* Where the walks begin by which `read_area` reads command lines or, without those, environments. */
+GLOBAL u32 begin_lines(struct batch *batch, u32 count, u32 lines) {
+    if (!batch) return 0;
+    u64 sink = 0;
+    u32 i;
+    bpf_for(i, 0, count) {
+        struct mm_struct *mm = at(struct mm_struct, batch->memories[i & 63]);
+        batch->entries[i & 63] = batch->nodes[i & 63] = 0;
+        if (!batch->memories[i & 63]) continue;
+        u64 start = lines ? mm->arg_start : mm->env_start;
+        batch->starts[i & 63] = start;
+        batch->entries[i & 63] = address_in(mm, pgd) + (start >> (top_shift & 63) & 511) * 8;
+        batch->nodes[i & 63] = address_in(mm, mm_mt.ma_root);
+        sink += tlb_generation(mm) + being_written(mm) + lock_sequence(mm);
+    }
+    batch->sink = sink;
+    return 0;
+}
+
+/* Brings what `fill` will read of a batch's tasks into the cache, one kind of object after the other: loads that do
+ * not depend on each other wait for memory together. A walk through one task after the other takes half as long again. */
+GLOBAL u32 warm(struct batch *batch, struct view *view, u32 count) {
+    if (!batch || !view) return 0;
+    u32 lines = view->options & WITH_LINES;
+    warm_tasks(batch, view, count);
+    warm_rights(batch, view, count);
+    if (view->groups & STATM) warm_memories(batch, view, count);
+    if (lines || (direct_map && view->sections >> (ENVIRON - 32) & 1)) {
+        begin_lines(batch, count, lines);
+        warm_lines(batch, count);
     }
     return 0;
 }
 
-static void processes(struct request *request, struct view *view, struct slot *slot, struct batch *batch) {
-    u32 id = request->first, last = request->last, limit = request->limit, outcome = MORE, count = batch->zero;
-    if (limit > RECORDS) limit = RECORDS;
+/* Finds the processes of the next leaf, from request->next on. */
+GLOBAL u32 next_leaders(struct view *view, struct batch *batch) {
+    if (!view || !batch) return 0;
+    struct request *request = &batch->request;
+    batch->found = batch->at = 0;
+    batch->link = 0;
+    u64 leaf = leaf_of(view->pid_ns, &request->next);
+    if (leaf) {
+        bpf_probe_read_kernel(batch->pids, sizeof(batch->pids), (void *)leaf);
+        u32 id = request->next;
+        if (batch->pids[id & 63] == RETRY) return 0; /* the tree was just being rebuilt */
+        batch->found = leaders_of(batch, id & 63);
+        if (batch->found > FEW) warm(batch, view, batch->found);
+        batch->base = id & ~63;
+        request->next = batch->base + 64;
+    }
+    return 0;
+}
+
+/* The next task of the leaf: the next thread of the process at hand, or else the next process; 0 for none. Its number goes
+ * to batch->number, 0 for that of a thread. */
+GLOBAL u64 next_task(struct view *view, struct batch *batch) {
+    if (!view || !batch) return 0;
+    batch->number = 0;
+    u64 link = batch->link;
+    for (int leader = 0; leader < 2 && link && link != batch->head; leader++) {
+        u64 thread = link - bpf_core_field_offset(struct task_struct, thread_node);
+        batch->link = link = address_in(at(struct task_struct, thread), thread_node.next);
+        if (thread != batch->leader) return thread;
+    }
+    u32 nth = batch->at;
+    if (nth >= batch->found) return 0;
+    u64 leader = batch->tasks[nth & 63];
+    batch->at = nth + 1;
+    batch->number = batch->base + batch->numbers[nth & 63];
+    batch->link = 0;
+    if (view->options & WITH_THREADS) {
+        u64 signal = address_in(at(struct task_struct, leader), signal);
+        batch->leader = leader;
+        batch->before = batch->request.count;
+        batch->head = signal + bpf_core_field_offset(struct signal_struct, thread_head);
+        batch->link = word_at(batch->head);
+    }
+    return leader;
+}
+
+/* Has the task at hand room in the slot? Without, the walk ends, to go on with that process. */
+static bool has_room(struct view *view, struct batch *batch) {
+    struct request *request = &batch->request;
+    u32 number = batch->number;
+    if (number > request->last) {
+        request->outcome = FINISHED;
+        request->next = number;
+        return 0;
+    }
+    if (request->count < request->limit && !(number && is_full(view))) return 1;
+    request->limit = 0;
+    if (number) {
+        request->next = number;
+    } else {
+        request->count = batch->before;
+        request->next = batch->base + batch->numbers[(batch->at - 1) & 63];
+        if (!batch->before) request->outcome = TOO_LARGE;
+    }
+    return 0;
+}
+
+/* Adds the tasks of the leaf at hand. Returns whether the walk goes on. */
+GLOBAL u32 add_tasks(struct view *view, struct slot *slot, struct batch *batch) {
+    if (!view || !slot || !batch) return 0;
+    struct request *request = &batch->request;
+    bpf_repeat(1 << 22) {
+        u64 task = next_task(view, batch);
+        if (!task) break;
+        u32 count = request->count;
+        if (!has_room(view, batch) || count >= RECORDS) return 0;
+        view->line = count;
+        if (gather_one(task, batch->number, view, &slot->records[count]))
+            request->count = count + 1;
+        else if (batch->number)
+            batch->link = 0;
+    }
+    if (!request->next || request->next > request->last) request->outcome = FINISHED;
+    return request->outcome == MORE && request->count < request->limit && !is_full(view);
+}
+
+GLOBAL u32 processes(struct view *view, struct slot *slot, struct batch *batch) {
+    if (!view || !slot || !batch) return 0;
+    u32 more = 1;
+    batch->request.next = batch->request.first;
+    batch->request.outcome = MORE;
     bpf_repeat(1 << 16) {
-        if (outcome != MORE || count >= limit || is_full(view)) break;
+        if (!more) break;
         bpf_rcu_read_lock();
         bpf_repeat(SECTION) {
-            u64 leaf = leaf_of(view->pid_ns, &id);
-            if (!leaf) {
-                if (!id || id > last) outcome = FINISHED;
-                if (!id || id > last) break;
-                continue;
-            }
-            bpf_probe_read_kernel(batch->pids, sizeof(batch->pids), (void *)leaf);
-            if (batch->pids[id & 63] == RETRY) continue; /* the tree was just being rebuilt */
-            u32 base = id & ~63, found = leaders_of(batch, id & 63), i;
-            if (found > FEW) warm(batch, view, found);
-            id = base + 64;
-            bpf_for(i, 0, found) {
-                u32 number = base + batch->numbers[i & 63], before = count;
-                if (number > last || count >= limit || count >= RECORDS || is_full(view)) {
-                    id = number;
-                    break;
-                }
-                u64 task = batch->tasks[i & 63];
-                view->line = count;
-                if (!gather_one(task, number, view, &slot->records[count])) continue;
-                count++;
-                if (!(view->options & WITH_THREADS)) continue;
-                count = add_threads(task, view, slot, count, limit);
-                if (!count) {
-                    id = number;
-                    count = before;
-                    outcome = before ? MORE : TOO_LARGE;
-                    limit = 0;
-                    break;
-                }
-            }
-            if (id > last || !id) outcome = FINISHED;
-            if (outcome != MORE || count >= limit || is_full(view)) break;
+            next_leaders(view, batch);
+            more = add_tasks(view, slot, batch);
+            if (!more) break;
         }
         bpf_rcu_read_unlock();
     }
-    request->count = count;
-    request->next = id;
-    request->outcome = outcome;
+    return 0;
+}
+
+/* Finds the tasks of slot->ids from `done` on, as many as fit a batch. */
+GLOBAL u32 next_listed(struct view *view, struct slot *slot, struct batch *batch, u32 done) {
+    if (!view || !slot || !batch) return 0;
+    u32 count = batch->request.limit, i;
+    bpf_for(i, 0, BATCH) {
+        u32 place = done + i;
+        batch->tasks[i & 63] = place < count && place < IDS ? find(view->pid_ns, slot->ids[place]) : 0;
+    }
+    if (count > FEW) warm(batch, view, BATCH);
+    return 0;
 }
 
 /* The record of each task listed in slot->ids, in that order; of the first ones, if they have much beside the record. */
-static void tasks(struct request *request, struct view *view, struct slot *slot, struct batch *batch) {
-    u32 count = request->limit, done = batch->zero;
-    if (count > RECORDS) count = RECORDS;
+GLOBAL u32 tasks(struct view *view, struct slot *slot, struct batch *batch) {
+    if (!view || !slot || !batch) return 0;
+    struct request *request = &batch->request;
+    u32 done = batch->zero, count = request->limit;
     bpf_repeat(RECORDS / BATCH + 1) {
         if (done >= count || view->used > LINE_BYTES / 2) break;
         u32 i;
         bpf_rcu_read_lock();
-        bpf_for(i, 0, BATCH) {
-            u32 place = done + i;
-            batch->tasks[i & 63] = place < count && place < IDS ? find(view->pid_ns, slot->ids[place]) : 0;
-        }
-        if (count > FEW) warm(batch, view, BATCH);
+        next_listed(view, slot, batch, done);
         bpf_for(i, 0, BATCH) {
             u32 place = done + i;
             if (place >= count || place >= RECORDS) break;
@@ -281,45 +377,56 @@ static void tasks(struct request *request, struct view *view, struct slot *slot,
     }
     request->count = done < count ? done : count;
     request->outcome = FINISHED;
+    return 0;
+}
+
+/* The ids on a list of tasks into slot->list: the nodes of the list stand at that offset. `parent` is that of all, where
+ * they are children. An outcome; UNSTABLE if the list changed. */
+GLOBAL u32 walk_list(struct view *view, struct slot *slot, u64 head, u32 node, u64 parent) {
+    const u32 room = sizeof(slot->list) / sizeof(slot->list[0]);
+    if (!view || !slot) return UNSTABLE;
+    u64 link = word_at(head);
+    bpf_repeat(1 << 22) {
+        if (link == head) return FINISHED;
+        if (!link) return UNSTABLE;
+        struct task_struct *task = at(struct task_struct, link - node);
+        u64 next = word_at(link);
+        /* The list of children is not made for lock-free readers: one that leaves it points to itself, one that
+         * goes over to another parent, which is made its parent first, into that parent's list. Both show, and we
+         * begin anew. */
+        if (parent) smp_rmb();
+        if (parent && (next == link || address_in(task, real_parent) != parent)) return UNSTABLE;
+        u32 number = number_in(view, address_in(task, thread_pid)), count = view->listed;
+        if (count >= room) return TOO_LARGE;
+        if (number) {
+            slot->list[count] = number;
+            view->listed = count + 1;
+        }
+        link = next;
+    }
+    return UNSTABLE;
 }
 
 /* The ids of the target's threads, or of its children, into slot->list. */
-static void list(struct request *request, struct view *view, struct slot *slot, struct batch *batch) {
-    const u32 room = sizeof(slot->list) / sizeof(slot->list[0]);
-    u32 children = request->mode == CHILDREN, count = 0;
+GLOBAL u32 list(struct view *view, struct slot *slot, struct batch *batch) {
+    if (!view || !slot || !batch) return 0;
+    struct request *request = &batch->request;
     u64 address = find(view->pid_ns, request->target);
     request->outcome = NO_TARGET;
-    if (!address) return;
-    struct task_struct *target = at(struct task_struct, address);
-    u64 signal = address_in(target, signal);
-    u64 head = children ? address + bpf_core_field_offset(target->children)
+    if (!address) return 0;
+    u32 children = request->mode == CHILDREN;
+    u64 signal = address_in(at(struct task_struct, address), signal);
+    u64 head = children ? address + bpf_core_field_offset(struct task_struct, children)
                         : signal + bpf_core_field_offset(struct signal_struct, thread_head);
-    u64 node = children ? bpf_core_field_offset(target->sibling) : bpf_core_field_offset(target->thread_node);
-
-    request->outcome = UNSTABLE;
-    for (int try = 0; try < 8 && request->outcome == UNSTABLE; try++) {
-        u64 link = word_at(head);
-        count = batch->zero;
-        bpf_repeat(1 << 22) {
-            if (link == head) request->outcome = FINISHED;
-            if (link == head || !link) break;
-            struct task_struct *task = at(struct task_struct, link - node);
-            u64 next = word_at(link);
-            /* The list of children is not made for lock-free readers: one that leaves it points to itself, one that
-             * goes over to another parent, which is made its parent first, into that parent's list. Both show, and we
-             * begin anew. */
-            if (children) smp_rmb();
-            if (children && (next == link || address_in(task, real_parent) != address)) break;
-            u32 number = number_in(view, address_in(task, thread_pid));
-            if (count >= room) {
-                request->outcome = TOO_LARGE;
-                break;
-            }
-            if (number) slot->list[count++] = number;
-            link = next;
-        }
+    u32 node = children ? bpf_core_field_offset(struct task_struct, sibling)
+                        : bpf_core_field_offset(struct task_struct, thread_node);
+    for (int try = 0; try < 8; try++) {
+        view->listed = 0;
+        request->outcome = walk_list(view, slot, head, node, children ? address : 0);
+        if (request->outcome != UNSTABLE) break;
     }
-    request->count = count;
+    request->count = view->listed;
+    return 0;
 }
 
 SEC("syscall")
@@ -331,23 +438,30 @@ int gather(struct request *request) {
 
     struct view *view = &batch->view;
     *view = (struct view){.groups = request->groups, .slot = key};
-    request->outcome = NO_READER;
+    batch->request = *request;
+    batch->request.outcome = NO_READER;
+    batch->request.count = batch->zero;
+    if (request->limit > RECORDS) batch->request.limit = RECORDS;
     bpf_rcu_read_lock();
-    int known = look_with(view, request->reader, slot);
+    u32 known = look_with(view, request->reader, slot);
     bpf_rcu_read_unlock();
-    if (!known) return 0;
-    view->options = direct_map ? request->options : request->options & ~WITH_LINES;
-    view->sections = request->groups >> 32 & (direct_map ? ~0u : ~(1u << (ENVIRON - 32)));
-    view->ahead = view->options & WITH_LINES || request->groups >> 32;
-    if (request->mode == PROCESSES)
-        processes(request, view, slot, batch);
-    else if (request->mode == TASKS)
-        tasks(request, view, slot, batch);
-    else {
-        bpf_rcu_read_lock();
-        list(request, view, slot, batch);
-        bpf_rcu_read_unlock();
+    if (known) {
+        view->options = direct_map ? request->options : request->options & ~WITH_LINES;
+        view->sections = request->groups >> 32 & (direct_map ? ~0u : ~(1u << (ENVIRON - 32)));
+        view->ahead = view->options & WITH_LINES || request->groups >> 32;
+        if (request->mode == PROCESSES)
+            processes(view, slot, batch);
+        else if (request->mode == TASKS)
+            tasks(view, slot, batch);
+        else {
+            bpf_rcu_read_lock();
+            list(view, slot, batch);
+            bpf_rcu_read_unlock();
+        }
     }
+    request->outcome = batch->request.outcome;
+    request->count = batch->request.count;
+    request->next = batch->request.next;
     return 0;
 }
 
@@ -362,8 +476,8 @@ SEC("syscall")
 int calibrate(void *context) {
     u64 memory = address_in((struct task_struct *)bpf_get_current_task_btf(), mm);
     struct mm_struct *mm = at(struct mm_struct, memory);
-    if (!bpf_core_field_exists(mm->mm_lock_seq) || !bpf_core_field_exists(mm->context.tlb_gen)) return 1;
-    flushes = mm->context.tlb_gen.counter;
+    if (!bpf_core_field_exists(mm->context.tlb_gen)) return 1;
+    flushes = tlb_generation(mm);
     return !find_direct_map(memory);
 }
 
