@@ -398,6 +398,40 @@ fn too_many_files() {
     }
 }
 
+/// One person with many user ids leaves something for others, and more for root.
+#[test]
+fn several_ids_leave_something() {
+    if !needs::root_and_fuse() {
+        return;
+    }
+    let greedy = (1..=6).map(|n| Identity::user("greedy", users::BOB + n));
+    for source in sources() {
+        let limits = ["--files", "64", "--files-per-user", "32", "--parked", "4", "--parked-per-user", "2"];
+        let daemon = Daemon::start_with(source, &limits);
+        let open = || Handle::open_with(daemon.path(), OFlag::O_RDWR);
+        let list = |length: u32| Request {
+            pids: (1..=length).collect(),
+            ..request(DumpStrategy::Set, 0, Groups::BASE)
+        };
+        // Each opens files until it may not, or has lists kept until it may not.
+        let files = || std::iter::from_fn(|| open().ok()).collect::<Vec<_>>();
+        let lists = || {
+            let kept = || open().ok().filter(|file| file.write(&list(4096).to_bytes()).is_ok());
+            std::iter::from_fn(kept).collect::<Vec<_>>()
+        };
+        let alice = Identity::user("alice", users::ALICE);
+        for take in [&files as &(dyn Fn() -> Vec<Handle> + Sync), &lists] {
+            let taken: Vec<Vec<Handle>> = greedy.clone().map(|identity| identity.run(take)).collect();
+            assert!(taken.iter().all(|files| !files.is_empty()));
+            alice.run(|| open().unwrap().request(&list(500)));
+            let roots: Vec<Handle> = (0..3).map(|_| open().unwrap()).collect();
+            roots.iter().for_each(|file| file.request(&list(16_384)));
+            drop((taken, roots));
+            wait::until("all is closed", || alice.run(files).len() > 16);
+        }
+    }
+}
+
 #[test]
 fn too_much_half_read() {
     if !needs::root_and_fuse() {

@@ -99,7 +99,7 @@ impl Transaction {
         let listed = request.as_ref().map_or(0, |request| size_of_val(&*request.pids));
         let _list = match listed {
             0 => None,
-            bytes => Some(self.source.budget().take(account, bytes).ok_or_else(|| {
+            bytes => Some(self.source.budget().take(account, bytes).map_err(|_| {
                 counters.over_budget.count();
                 SourceError::OverBudget(account)
             })?),
@@ -380,7 +380,7 @@ impl HalfSent {
         let lists = task.mappings.len() + task.command_line.len() + task.sections.len();
         let bytes = size_of::<HalfSent>() + lists;
         Some(HalfSent {
-            _share: budget.take(reader.account, bytes)?,
+            _share: budget.take(reader.account, bytes).ok()?,
             record: *task.record,
             // Whatever it is, it was enough to be shown at all.
             seen: sight(reader, task.record).max(Sight::Unguarded),

@@ -2,7 +2,7 @@
 
 use crate::access::Account;
 use crate::engine::Transaction;
-use crate::source::Source;
+use crate::source::{Budget, Refusal, Share, Source};
 use fuser::ReplyData;
 use parking_lot::{Mutex, RwLock};
 use std::collections::{HashMap, VecDeque};
@@ -28,6 +28,7 @@ pub(super) struct Handle {
     account: Account,
     pub transaction: Transaction,
     queue: Mutex<Queue>,
+    _place: Share,
 }
 
 #[derive(Default)]
@@ -65,34 +66,22 @@ impl Handle {
 
 /// All open files.
 pub(super) struct Handles {
-    open: RwLock<Open>,
+    open: RwLock<HashMap<u64, Arc<Handle>>>,
     next: AtomicU64,
-    most: usize,
-    most_per_user: usize,
-}
-
-#[derive(Default)]
-struct Open {
-    files: HashMap<u64, Arc<Handle>>,
-    /// How many each has; nobody who has none stands in it.
-    accounts: HashMap<Account, usize>,
+    places: Arc<Budget>,
 }
 
 /// Why no file can be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub(super) enum OpenError {
-    #[error("{0} has too many files open; close some, or raise --files-per-user")]
-    Account(Account),
-    #[error("all users together have too many files open; close some, or raise --files")]
-    All,
-}
+#[error("too many files open: {0}; close some, or raise --files and --files-per-user")]
+pub(super) struct OpenError(#[from] Refusal);
 
 impl OpenError {
     /// The errno that `open` gives.
     pub fn to_errno(self) -> i32 {
-        match self {
-            OpenError::Account(_) => libc::EMFILE,
-            OpenError::All => libc::ENFILE,
+        match self.0 {
+            Refusal::Account(_) => libc::EMFILE,
+            Refusal::All => libc::ENFILE,
         }
     }
 }
@@ -100,7 +89,8 @@ impl OpenError {
 impl Handles {
     /// No file yet, and bounds on how many there will be.
     pub fn new(most: usize, most_per_user: usize) -> Handles {
-        Handles { open: RwLock::default(), next: AtomicU64::new(0), most, most_per_user }
+        let places = Arc::new(Budget::new(most, most_per_user));
+        Handles { open: RwLock::default(), next: AtomicU64::new(0), places }
     }
 
     /// A new file of `user`, charged to `account` and answered from `source`; gives its number.
@@ -108,42 +98,27 @@ impl Handles {
     /// # Errors
     /// Where there are too many.
     pub fn open(&self, user: u32, account: Account, source: Arc<dyn Source>) -> Result<u64, OpenError> {
-        let mut open = self.open.write();
-        if open.files.len() >= self.most {
-            return Err(OpenError::All);
-        }
-        let count = open.accounts.get(&account).copied().unwrap_or(0);
-        if count >= self.most_per_user {
-            return Err(OpenError::Account(account));
-        }
-        open.accounts.insert(account, count + 1);
+        let place = self.places.take(account, 1)?;
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let handle = Handle { user, account, transaction: Transaction::new(source), queue: Mutex::default() };
-        open.files.insert(number, Arc::new(handle));
+        let transaction = Transaction::new(source);
+        let handle = Handle { user, account, transaction, queue: Mutex::default(), _place: place };
+        self.open.write().insert(number, Arc::new(handle));
         Ok(number)
     }
 
     /// How many files are open.
     pub fn count(&self) -> usize {
-        self.open.read().files.len()
+        self.open.read().len()
     }
 
     /// The file of that number.
     pub fn get(&self, number: u64) -> Option<Arc<Handle>> {
-        self.open.read().files.get(&number).cloned()
+        self.open.read().get(&number).cloned()
     }
 
-    /// Forgets a file.
+    /// Forgets a file. What it holds is given up without the lock.
     pub fn close(&self, number: u64) {
-        let mut open = self.open.write();
-        let Some(handle) = open.files.remove(&number) else { return };
-        if let Some(count) = open.accounts.get_mut(&handle.account) {
-            *count -= 1;
-            if *count == 0 {
-                open.accounts.remove(&handle.account);
-            }
-        }
-        // What it holds is given up without the lock.
-        drop(open);
+        let handle = self.open.write().remove(&number);
+        drop(handle);
     }
 }

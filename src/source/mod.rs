@@ -14,7 +14,7 @@ mod turn;
 pub(crate) use bpf::testing::available;
 #[cfg(feature = "bpf")]
 pub use bpf::{BpfSource, LoadError};
-pub use budget::{Budget, Share};
+pub use budget::{Budget, Refusal, Share};
 pub use deadline_pool::Deadlines;
 pub use limits::Limits;
 pub use procfs::ProcfsSource;
@@ -235,7 +235,7 @@ pub enum SourceError {
     Unreadable(#[source] nix::Error),
     /// What is still to be sent cannot be kept between reads.
     #[error(
-        "{0} holds too much of dumps half read; end some, read with larger buffers, or raise --parked-per-user"
+        "{0} holds too much of dumps half read; end some, read with larger buffers, or raise --parked and --parked-per-user"
     )]
     OverBudget(Account),
     /// The reading thread is gone, or not where the source can see it.

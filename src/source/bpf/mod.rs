@@ -206,7 +206,7 @@ impl Source for BpfSource {
         }
         let bytes = listed.len() * size_of::<u32>();
         let share =
-            self.budget().take(reader.account, bytes).ok_or(SourceError::OverBudget(reader.account))?;
+            self.budget().take(reader.account, bytes).map_err(|_| SourceError::OverBudget(reader.account))?;
         Ok(Box::new(BpfWalk::new(self, selection, listed, numbers, members_of, share)))
     }
 }

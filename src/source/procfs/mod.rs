@@ -283,7 +283,8 @@ impl Source for ProcfsSource {
             }
         }
         let bytes = size_of_val(&*leaders) + upcoming.len() * size_of::<TaskId>();
-        let share = self.budget.take(reader.account, bytes).ok_or(SourceError::OverBudget(reader.account))?;
+        let share =
+            self.budget.take(reader.account, bytes).map_err(|_| SourceError::OverBudget(reader.account))?;
         Ok(Box::new(ProcfsWalk {
             source: self.clone(),
             selection,

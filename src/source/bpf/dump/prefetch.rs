@@ -69,7 +69,7 @@ impl Coming {
         bytes: usize,
     ) -> Option<Coming> {
         let workers = source.workers.clone();
-        let share = source.procfs.budget.take(reader.account, bytes + bytes / 2)?;
+        let share = source.procfs.budget.take(reader.account, bytes + bytes / 2).ok()?;
         let busy = Busy::new(workers.clone())?;
         let (source, reader) = (source.clone(), reader.clone());
         let (sender, receiver) = mpsc::sync_channel(1);

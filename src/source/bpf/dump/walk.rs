@@ -326,7 +326,7 @@ impl BpfWalk {
         let Some(mut ahead) = self.ahead.take_if(|ahead| ahead.share.is_none()) else { return };
         ahead.share = match self.reach {
             0 => None,
-            _ => self.source.procfs.budget.take(reader.account, ahead.batch.len() + ahead.memory.len()),
+            _ => self.source.procfs.budget.take(reader.account, ahead.batch.len() + ahead.memory.len()).ok(),
         };
         if ahead.share.is_some() {
             self.ahead = Some(ahead);
