@@ -50,11 +50,11 @@ EXTRA_DEPS ?=
 # make SKIP_DEPS=1 ... leaves system packages alone.
 SKIP_DEPS  ?=
 
-.PHONY: help deps test-deps rust build run test test-kernels examples lint install uninstall clean
+.PHONY: help deps test-deps rust build build-arm64 run test test-kernels examples lint install uninstall clean
 
 help: ## Show this list
 	@echo "make TARGET, where TARGET is one of"
-	sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
+	sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
 	echo "Variables: PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) UNITDIR=$(UNITDIR) CARGO_FLAGS=$(CARGO_FLAGS) TEST_ARGS=$(TEST_ARGS) SKIP_DEPS=$(SKIP_DEPS)"
 
 deps: ## Install the system packages that are missing (Debian and its kin; elsewhere say which)
@@ -101,6 +101,11 @@ rust:
 
 build: deps rust ## Build the release binary
 	@$(CARGO) build --release $(CARGO_FLAGS) --bin task-diag
+
+build-arm64: rust ## Build the release binary for arm64 on another processor (as root): target/arm64/.../task-diag
+	@$(MAKE) --no-print-directory deps DEPS=debootstrap
+	tests/kernels/cross.sh cargo build --release $(CARGO_FLAGS) --bin task-diag
+	ls target/arm64/*/release/task-diag
 
 run: build ## Mount in a temporary directory, dump every process through it, measure against /proc, unmount
 	@say() { printf '\n== %s\n' "$$*"; }

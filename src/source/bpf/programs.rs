@@ -45,8 +45,8 @@ use zerocopy::IntoBytes;
 /// Why the programs cannot be used.
 #[derive(Debug, Error)]
 pub enum LoadError {
-    /// The programs count on the order in which this processor shows stores; others would need barriers.
-    #[error("the BPF programs are made for x86-64")]
+    /// Nobody has tried them on such a processor.
+    #[error("the BPF programs are made for x86-64 and arm64")]
     Architecture,
     /// The kernel refuses them, or this process may not load any.
     #[error(
@@ -383,7 +383,7 @@ fn pidfd_is_named() -> bool {
 
 /// What has to be before loading.
 fn prepare() -> Result<(), LoadError> {
-    if cfg!(not(target_arch = "x86_64")) {
+    if cfg!(not(any(target_arch = "x86_64", target_arch = "aarch64"))) {
         return Err(LoadError::Architecture);
     }
     libbpf_rs::set_print(Some((libbpf_rs::PrintLevel::Debug, |_, text| log::debug!("{}", text.trim_end()))));
@@ -393,6 +393,9 @@ fn prepare() -> Result<(), LoadError> {
 /// Lets the program find where the kernel maps all memory, twice: with other pages it must come to the same, and to
 /// have given up pages must show in what the program takes as the sign of it.
 fn find_direct_map(tasks: &mut skeleton::tasks::TasksSkel<'_>) -> io::Result<()> {
+    if cfg!(not(target_arch = "x86_64")) {
+        return Err(io::Error::other("on this processor nothing tells that pages were given back"));
+    }
     let mut samples = Samples::new()?;
     let end = memory_end()?;
     let mut find = |samples: &Samples| {

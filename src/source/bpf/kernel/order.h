@@ -11,17 +11,17 @@
  * dependency, as under rcu_dereference(), also where the address went through memory of a map meanwhile). */
 #pragma once
 
-#ifdef __TARGET_ARCH_arm64
+#ifdef __TARGET_ARCH_x86
+/* x86-64 shows loads in program order, so only the compiler is to be held. */
+#define smp_rmb() asm volatile("" ::: "memory")
+#else
 /* BPF has no barrier, and a load-acquire only for kernels since 6.15. But an atomic operation that returns a value is
  * fully ordered, for the interpreter and for every JIT: arm64's makes `swpal` of it, or `ldxr`, `stlxr` and then
- * `dmb ish`; an exchange is chosen because no compiler turns it into one that returns none, which would order nothing. */
+ * `dmb ish`. An exchange is chosen because no compiler turns it into one that returns none, which would order nothing. */
 #define smp_rmb()                                                                                                      \
     ({                                                                                                                 \
         unsigned long long word_ = 0;                                                                                  \
         __sync_lock_test_and_set(&word_, 0);                                                                           \
         asm volatile("" ::: "memory");                                                                                 \
     })
-#else
-/* x86-64 shows loads in program order, so only the compiler is to be held. */
-#define smp_rmb() asm volatile("" ::: "memory")
 #endif

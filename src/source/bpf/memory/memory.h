@@ -11,11 +11,14 @@ static u32 lock_sequence(struct mm_struct *mm) {
     return bpf_core_field_exists(counted->mm_lock_seq) ? int_at(place(counted, mm_lock_seq)) : 0;
 }
 
-/* Is a writer at the tree of mappings? Older kernels raise the number at the end of a change only. Always so where no
- * change would be seen. */
+/* Is a writer at the tree of mappings? Kernels with a seqcount (since 6.13) make it odd first. Older ones raise the number at
+ * the end of a change only, and the lock's word tells: that whoever takes a lock is seen to have it before what it then
+ * writes is so on every processor there is, but arm64's architecture does not promise it; what could come of it is a list
+ * of two moments. Always so where no change would be seen. */
 static bool being_written(struct mm_struct *mm) {
     struct mm_struct___counted *counted = (void *)mm;
     if (!bpf_core_field_exists(mm->mm_lock_seq) && !bpf_core_field_exists(counted->mm_lock_seq)) return 1;
+    if (bpf_core_field_exists(mm->mm_lock_seq) && lock_sequence(mm) & 1) return 1;
     return !bpf_core_field_exists(mm->mmap_lock.count) || fresh(mm->mmap_lock.count.counter) & 1;
 }
 

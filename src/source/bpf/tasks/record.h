@@ -41,7 +41,7 @@ static u32 learn_offsets(void) {
 /* What must stand still while a task's memory is read (command_line.h). */
 enum area { THE_ARGUMENTS, THE_ENVIRONMENT = 2 };
 struct standing {
-    u64 generation;
+    u64 given_back;
     u64 places[4]; /* where arguments and environment begin and end */
     u32 sequence;
 };

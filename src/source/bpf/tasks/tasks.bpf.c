@@ -216,9 +216,9 @@ GLOBAL u32 begin_lines(struct batch *batch, u32 count, u32 lines) {
         if (!batch->memories[i & 63]) continue;
         u64 start = lines ? mm->arg_start : mm->env_start;
         batch->starts[i & 63] = start;
-        batch->entries[i & 63] = address_in(mm, pgd) + (start >> (top_shift & 63) & 511) * 8;
+        batch->entries[i & 63] = top_entry(batch->memories[i & 63], start);
         batch->nodes[i & 63] = address_in(mm, mm_mt.ma_root);
-        sink += tlb_generation(mm) + being_written(mm) + lock_sequence(mm);
+        sink += pages_given_back(mm) + being_written(mm) + lock_sequence(mm);
     }
     batch->sink = sink;
     return 0;
@@ -475,9 +475,6 @@ int prepare(void *context) {
 SEC("syscall")
 int calibrate(void *context) {
     u64 memory = address_in((struct task_struct *)bpf_get_current_task_btf(), mm);
-    struct mm_struct *mm = at(struct mm_struct, memory);
-    if (!bpf_core_field_exists(mm->context.tlb_gen)) return 1;
-    flushes = tlb_generation(mm);
     return !find_direct_map(memory);
 }
 
