@@ -4,12 +4,14 @@
 //! feed a made-up one.
 
 pub(crate) mod fields;
+mod kept_file;
 mod maps;
 mod open_file;
 mod stat;
 mod status;
 
 pub(crate) use fields::signed;
+pub(crate) use kept_file::KeptFile;
 pub use maps::{Mappings, TrueName, parse_maps, parse_smaps};
 pub(crate) use stat::{PF_IO_WORKER, PF_KTHREAD};
 pub use stat::{PF_WQ_WORKER, StatLine};
@@ -139,9 +141,13 @@ impl ProcRoot {
     /// # Errors
     /// As [`ProcRoot::task`].
     pub fn named(&self, path: &str) -> nix::Result<TaskDir> {
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        openat(&self.dir, path, flags, Mode::empty()).map(|dir| TaskDir { dir, below_process: false })
+        open_directory(&self.dir, path)
     }
+}
+
+fn open_directory(from: &OwnedFd, path: &str) -> nix::Result<TaskDir> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    openat(from, path, flags, Mode::empty()).map(|dir| TaskDir { dir, below_process: false })
 }
 
 /// One task's directory: whatever is read through it is of that very task, whoever has its number by now.
@@ -176,7 +182,23 @@ impl TaskDir {
     /// # Errors
     /// As [`TaskDir::read`].
     pub fn threads(&self) -> nix::Result<Vec<u32>> {
-        numeric_names(&self.dir, "task")
+        self.tasks("task")
+    }
+
+    /// The same, where the directory of them is called so from here.
+    ///
+    /// # Errors
+    /// As [`TaskDir::read`].
+    pub(crate) fn tasks(&self, path: &str) -> nix::Result<Vec<u32>> {
+        numeric_names(&self.dir, path)
+    }
+
+    /// The directory of another task, by its way from here.
+    ///
+    /// # Errors
+    /// As [`ProcRoot::task`].
+    pub(crate) fn below(&self, path: &str) -> nix::Result<TaskDir> {
+        open_directory(&self.dir, path)
     }
 
     /// Inode number of the task's namespace of that kind (`pid`, `user`, ...), where this process may know it.
@@ -249,14 +271,29 @@ fn read_file<'b>(
     to_the_end: bool,
     longest: usize,
 ) -> nix::Result<&'b [u8]> {
-    const STEP: usize = 16 * 1024;
-    let file = openat(dir, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let file = open(dir, path)?;
+    read_from(|rest, _| read(&file, rest), buffer, to_the_end, longest)
+}
+
+const STEP: usize = 16 * 1024;
+
+fn open(dir: &OwnedFd, path: &str) -> nix::Result<OwnedFd> {
+    openat(dir, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+}
+
+/// Fills the buffer by calls of `read`, which is told how far the file was read before.
+fn read_from(
+    read: impl Fn(&mut [u8], usize) -> nix::Result<usize>,
+    buffer: &mut Vec<u8>,
+    to_the_end: bool,
+    longest: usize,
+) -> nix::Result<&[u8]> {
     let mut len = 0;
     loop {
         if buffer.len() < len + STEP {
             buffer.resize((len + STEP).max(len * 2), 0);
         }
-        let n = match read(&file, &mut buffer[len..]) {
+        let n = match read(&mut buffer[len..], len) {
             Err(Errno::EINTR) => continue,
             other => other?,
         };

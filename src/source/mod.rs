@@ -182,8 +182,9 @@ impl Gathered<'_> {
 const MEMORY: Groups =
     Groups::VMA.union(Groups::VMA_STAT).union(Groups::CMDLINE).union(Groups::ROLLUP).union(Groups::ENVIRON);
 
-/// The groups that may hang: a task's memory, files of other file systems, and what waits for an exec to end (`stat`, `io`).
-const HANGING: Groups = MEMORY.union(Groups::STAT).union(Groups::OWN).difference(Groups::TASKSTATS);
+/// The groups that may hang: a task's memory, files of other file systems, and what waits for an exec to end (`stat`, `io`); the
+/// first of these is read besides for whatever has to be of one program.
+const HANGING: Groups = MEMORY.union(Groups::STAT).union(Groups::OWN);
 
 /// Bytes that the message of a typical task with these groups takes.
 fn typical_len(groups: Groups) -> usize {

@@ -108,6 +108,15 @@ impl<'a> Sections<'a> {
         bytes
     }
 
+    /// All but those of these groups.
+    pub fn without(&self, groups: Groups) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.len());
+        for (id, payload) in self.iter().filter(|(id, _)| !Self::group(*id).intersects(groups)) {
+            push_section(&mut out, id as u16, |out| out.extend_from_slice(payload));
+        }
+        out
+    }
+
     /// All of `self` and `others`, in the order of their numbers; of a number that both have, the one of `others`.
     pub fn merged(&self, others: Sections<'_>) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.len() + others.len());

@@ -1,8 +1,9 @@
 //! One task out of its files: judged, gathered, and judged again.
 
-use super::contents::Contents;
+use super::contents::{Contents, MemoryFiles};
 use super::numbers::Numbers;
-use super::sections::Question;
+use super::program::{Programs, Watch, Whose};
+use super::sections::{self, Question};
 use crate::access::{IdMaps, Reader, Sight, sight, user_ns_below};
 use crate::proc_files::{ProcRoot, StatLine, Status, TaskDir};
 use crate::protocol::{Groups, MAX_PAYLOAD};
@@ -11,6 +12,7 @@ use crate::task::{Facts, TaskRecord};
 use nix::errno::Errno;
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// A visible task with all that was asked for.
 pub(in crate::source) struct Task {
@@ -22,6 +24,8 @@ pub(in crate::source) struct Task {
     pub sections: Vec<u8>,
     pub missing: Groups,
     pub anchor: Anchor,
+    /// Still on, where something comes afterwards.
+    pub(super) watch: Option<Watch>,
 }
 
 impl Task {
@@ -64,9 +68,39 @@ pub(super) fn gather(
     reader: &Reader,
     selection: Selection,
     dir: Arc<TaskDir>,
+    whose: Whose,
     room: usize,
 ) -> nix::Result<Task> {
-    with_text(|text| gather_with(text, root, reader, selection, dir, room))
+    let began = Instant::now();
+    with_text(|text| {
+        for nth in 1.. {
+            let patience = if knows_no_bounds(reader) { SHORT } else { LONG };
+            let attempt = Attempt { again: nth > 1, last: nth >= MOST_TRIES || began.elapsed() > patience };
+            match gather_with(text, root, reader, selection, &dir, (whose, attempt), room) {
+                Err(Errno::EAGAIN) => continue,
+                task => return task,
+            }
+        }
+        Err(Errno::EAGAIN)
+    })
+}
+
+/// How often, and how long, a task is read again that may have run one program after the other meanwhile.
+const MOST_TRIES: usize = 8;
+const LONG: Duration = Duration::from_millis(50);
+/// The same for a reader who is told of each program all the same.
+const SHORT: Duration = Duration::from_millis(2);
+
+/// Which try it is.
+#[derive(Clone, Copy)]
+struct Attempt {
+    again: bool,
+    last: bool,
+}
+
+/// A reader who sees everything loses no right meanwhile.
+pub(super) fn knows_no_bounds(reader: &Reader) -> bool {
+    reader.sees_everything() && reader.opens_any_file()
 }
 
 /// Takes what one file tells a reader who sees everything, for less than opening the task's directory too would cost.
@@ -87,6 +121,7 @@ pub(super) fn gather_by_number(root: &ProcRoot, groups: Groups, pid: u32) -> nix
             sections: Vec::new(),
             missing: Groups::empty(),
             anchor: Anchor::Number,
+            watch: None,
         })
     })
 }
@@ -98,15 +133,22 @@ pub(super) const ONE_FILE: Groups =
 /// Room in which a task without mappings and command line fits for sure.
 pub(super) const NEVER_SPLIT: usize = 512;
 
+/// Groups whose files have to be of the program that the record is of.
+const OF_PROGRAM: Groups = Groups::CMDLINE.union(Groups::VMA).union(Groups::OWN);
+
+/// `EAGAIN` where the task may have run another program meanwhile.
 fn gather_with(
     text: &mut Vec<u8>,
     root: &ProcRoot,
     reader: &Reader,
     selection: Selection,
-    dir: Arc<TaskDir>,
+    dir: &Arc<TaskDir>,
+    (whose, attempt): (Whose, Attempt),
     room: usize,
 ) -> nix::Result<Task> {
-    let (status, mut record) = judged(text, root, reader, &dir)?;
+    let watched = selection.groups.intersects(OF_PROGRAM);
+    let watch = watched.then(|| Watch::begin(text, dir, whose, attempt.again)).transpose()?;
+    let (status, mut record) = judged(text, root, reader, dir)?;
     let seen = sight(reader, &record);
     let asked = seen.of(selection.groups);
     let mut has = asked & (Groups::BASE | Groups::CRED | Groups::STAT);
@@ -134,14 +176,13 @@ fn gather_with(
     if !read.is_empty() {
         other_files = true;
         let question = Question { root, reader, seen, groups: read, known: None };
-        contents = Contents::read(text, &dir, &question);
+        contents = read_of_one_program(text, dir, &question, watch.as_ref(), attempt.last)?;
         has |= own;
         has.set(Groups::VMA, !contents.mappings.is_empty());
         has.set(Groups::CMDLINE, contents.command_line.is_some());
     }
-    // A reader who sees everything loses no right meanwhile, and one directory is one task.
-    if other_files && !(reader.sees_everything() && reader.opens_any_file()) {
-        let (_, now) = judged(text, root, reader, &dir)?;
+    if other_files && !knows_no_bounds(reader) {
+        let (_, now) = judged(text, root, reader, dir)?;
         if sight(reader, &now) < seen {
             return Err(Errno::EPERM);
         }
@@ -152,9 +193,49 @@ fn gather_with(
     let lists = [mappings.len(), command_line.len(), sections.len()];
     let in_pieces =
         lists.iter().any(|len| *len > MAX_PAYLOAD) || lists.iter().sum::<usize>() + NEVER_SPLIT > room;
-    let anchor =
-        if in_pieces || own.contains(Groups::TASKSTATS) { Anchor::Directory(dir) } else { Anchor::Number };
-    Ok(Task { record, has, mappings, command_line, sections, missing, anchor })
+    let has_more = own.contains(Groups::TASKSTATS);
+    let anchor = if in_pieces || has_more { Anchor::Directory(dir.clone()) } else { Anchor::Number };
+    let watch = watch.filter(|_| has_more);
+    has -= missing;
+    Ok(Task { record, has, mappings, command_line, sections, missing, anchor, watch })
+}
+
+/// What the question asks for, all of it of the program that the task ran when the watch began; what is not is missing.
+fn read_of_one_program(
+    text: &mut Vec<u8>,
+    dir: &TaskDir,
+    question: &Question<'_>,
+    watch: Option<&Watch>,
+    last: bool,
+) -> nix::Result<Contents> {
+    let programs = |text: &mut Vec<u8>| watch.map_or(Ok(Programs::One), |watch| watch.programs(text, dir));
+    let memory = MemoryFiles::open(dir, question.groups);
+    let of_memory = Groups::VMA | Groups::VMA_STAT | sections::OF_MEMORY;
+    let mut contents = Contents::of_task(text, dir, question);
+    let told = |programs| match programs {
+        Programs::One => true,
+        // It looks like one, and whoever sees both is told nothing that is kept from it.
+        Programs::Unknown => last && knows_no_bounds(question.reader),
+        Programs::Several => false,
+    };
+    if !told(programs(text)?) {
+        return match last {
+            true => Ok(Contents { missing: question.groups, ..Contents::default() }),
+            false => Err(Errno::EAGAIN),
+        };
+    }
+    contents.add_memory(text, dir, question, &memory);
+    // Memory that is gone is empty from the middle of a list on.
+    if memory.any() && programs(text)? != Programs::One && !memory.is_there(text) {
+        if !last {
+            return Err(Errno::EAGAIN);
+        }
+        let lost = question.groups & of_memory;
+        contents.mappings.clear();
+        contents.sections = Sections::new(&contents.sections).without(lost);
+        contents.missing |= lost;
+    }
+    Ok(contents)
 }
 
 /// The task's status and what it says for the record, if the reader may see the task now.

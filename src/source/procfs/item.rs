@@ -1,9 +1,10 @@
 //! One task to be gathered, as work for the pool.
 
 use super::gather::{Task, gather, gather_by_number};
+use super::program::Whose;
 use crate::access::Reader;
 use crate::proc_files::{ProcRoot, Status};
-use crate::protocol::Groups;
+use crate::protocol::{DumpStrategy, Groups};
 use crate::source::deadline_pool::Work;
 use crate::source::{HANGING, MEMORY, Selection};
 use nix::errno::Errno;
@@ -54,6 +55,13 @@ impl Work for Item {
             }
         }
         let dir = if per_thread { self.root.thread(tgid, tid) } else { self.root.task(tid) };
-        gather(&self.root, &self.reader, self.selection, Arc::new(dir?), self.room)
+        let whose = match self.selection.strategy {
+            _ if per_thread && tid == tgid => Whose::Leader,
+            _ if per_thread => Whose::Thread,
+            // Any thread may be named.
+            DumpStrategy::Set => Whose::of(&self.root, tid),
+            _ => Whose::Process,
+        };
+        gather(&self.root, &self.reader, self.selection, Arc::new(dir?), whose, self.room)
     }
 }

@@ -4,13 +4,14 @@ mod contents;
 mod gather;
 mod item;
 mod numbers;
+mod program;
 mod relatives;
 mod sections;
 
 use super::deadline_pool::{DeadlinePool, Outcome, Work};
 use super::{
-    Anchor, Budget, Deadlines, Gathered, HANGING, Limits, MEMORY, Selection, Share, Source, SourceError,
-    Taskstats, TaskstatsError, Turn, Visit, Walk, typical_len,
+    Anchor, Budget, Deadlines, Gathered, HANGING, Limits, MEMORY, Sections, Selection, Share, Source,
+    SourceError, Taskstats, TaskstatsError, Turn, Visit, Walk, typical_len,
 };
 use crate::access::{Account, CallerError, Reader, Sight, sight};
 use crate::counters::Counters;
@@ -25,6 +26,7 @@ use gather::{NEVER_SPLIT, ONE_FILE, Task, gather};
 use item::{Item, TaskId};
 use nix::errno::Errno;
 use numbers::Numbers;
+use program::{Programs, Whose};
 #[cfg(feature = "bpf")]
 pub(super) use sections::{KnownMisc, LONGEST_LIST, Question};
 use std::collections::VecDeque;
@@ -149,7 +151,7 @@ impl ProcfsSource {
         }
         let light = Selection { groups: Groups::empty(), ..asked };
         // With other rights it may be running another program, whose readers are others.
-        match gather(&self.root, reader, light, dir.clone(), usize::MAX) {
+        match gather(&self.root, reader, light, dir.clone(), Whose::Process, usize::MAX) {
             Ok(now)
                 if now.record.daemons_pid == task.daemons_pid
                     && now.record.credentials == task.credentials =>
@@ -167,17 +169,48 @@ impl ProcfsSource {
         let mut wanted: Vec<&mut Task> = wanted.collect();
         let places = wanted.iter_mut().map(|task| (&task.record, &mut task.sections)).collect();
         taskstats.put_before(reader, !selection.per_thread(), places);
-        // To who sees everything it is enough that the task whose number was asked for is still there.
-        let is_there = |task: &Task| match &task.anchor {
-            Anchor::Directory(dir) if reader.sees_everything() && reader.opens_any_file() => {
-                dir.owner_of_files().is_ok()
-            }
-            anchor => self.sight(reader, (selection, selection), &task.record, anchor) == Sight::Full,
-        };
+        let alone = Selection { groups: Groups::TASKSTATS, ..selection };
         for task in wanted {
-            if !is_there(task) {
-                task.has -= Groups::TASKSTATS;
+            // Of many at once some may have run another program meanwhile; one alone is done in no time.
+            let mut tries = 4;
+            while !self.is_same_program(reader, selection, task) {
+                let again = match (&task.anchor, &task.watch) {
+                    (Anchor::Directory(dir), Some(watch)) if tries > 0 => {
+                        gather(&self.root, reader, alone, dir.clone(), watch.whose(), usize::MAX)
+                    }
+                    _ => Err(Errno::EAGAIN),
+                };
+                tries -= 1;
+                task.sections = Sections::new(&task.sections).without(Groups::TASKSTATS);
+                match again {
+                    Ok(again) if again.record.credentials == task.record.credentials => {
+                        task.watch = again.watch;
+                        let place = vec![(&task.record, &mut task.sections)];
+                        taskstats.put_before(reader, !selection.per_thread(), place);
+                    }
+                    again => {
+                        task.has -= Groups::TASKSTATS;
+                        // Of one that is gone or hidden by now nothing is missing.
+                        if !again.is_err_and(|e| is_absent(e) || e == Errno::EPERM) {
+                            task.missing |= Groups::TASKSTATS;
+                        }
+                        break;
+                    }
+                }
             }
+        }
+    }
+
+    /// Whether what was asked for besides the task's files is of the program that those are of, and may still be shown.
+    fn is_same_program(&self, reader: &Reader, selection: Selection, task: &Task) -> bool {
+        let (Anchor::Directory(dir), Some(watch)) = (&task.anchor, &task.watch) else { return false };
+        match watch.programs(&mut Vec::new(), dir) {
+            // To who sees everything it is enough that it looks the same.
+            Ok(Programs::One | Programs::Unknown) if gather::knows_no_bounds(reader) => true,
+            Ok(Programs::One) => {
+                self.sight(reader, (selection, selection), &task.record, &task.anchor) == Sight::Full
+            }
+            _ => false,
         }
     }
 
@@ -213,7 +246,7 @@ impl ProcfsSource {
     ) -> Result<Option<Arc<TaskDir>>, SourceError> {
         let dir = Arc::new(self.root.task(pid).map_err(unfound)?);
         let light = Selection { groups: Groups::empty(), strategy: DumpStrategy::One, ..selection };
-        Ok(gather(&self.root, reader, light, dir.clone(), usize::MAX).is_ok().then_some(dir))
+        Ok(gather(&self.root, reader, light, dir.clone(), Whose::Process, usize::MAX).is_ok().then_some(dir))
     }
 }
 

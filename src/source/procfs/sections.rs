@@ -10,6 +10,7 @@ use crate::source::push_section;
 use nix::errno::Errno;
 use zerocopy::{FromBytes, IntoBytes};
 
+use super::contents::MemoryFiles;
 use super::numbers::Numbers;
 
 /// What of MISC need not be read; all ones for none, as in the protocol.
@@ -38,24 +39,55 @@ pub(super) fn gather(
     text: &mut Vec<u8>,
     dir: &TaskDir,
     question: &Question<'_>,
+    groups: Groups,
 ) -> Groups {
     let mut lost = Groups::empty();
     // Several groups stand in this one.
-    let status = match question.groups.intersects(IN_STATUS) {
+    let status = match groups.intersects(IN_STATUS) {
         true => dir.read("status", text).map(<[u8]>::to_vec),
         false => Err(Errno::ENODATA),
     };
-    for group in question.groups & Groups::OWN {
-        let begin = out.len();
+    for group in groups {
         let id = group.bits().trailing_zeros() as u16;
-        let mut outcome = Ok(());
-        push_section(out, id, |out| outcome = fill(out, text, dir, &status, question, id));
-        match outcome {
-            Ok(()) => continue,
-            Err(e) if is_absent(e) || matches!(e, Errno::EACCES | Errno::EPERM | Errno::ENODATA) => {}
-            Err(_) => lost |= group,
+        lost |= push(out, group, |out| fill(out, text, dir, &status, question, id));
+    }
+    lost
+}
+
+/// Appends the section of a group; gives the group if it is lost for another reason than that the task has none.
+fn push(out: &mut Vec<u8>, group: Groups, fill: impl FnOnce(&mut Vec<u8>) -> nix::Result<()>) -> Groups {
+    let begin = out.len();
+    let mut outcome = Ok(());
+    push_section(out, group.bits().trailing_zeros() as u16, |out| outcome = fill(out));
+    let lost = match outcome {
+        Ok(()) => return Groups::empty(),
+        Err(e) if is_absent(e) || matches!(e, Errno::EACCES | Errno::EPERM | Errno::ENODATA) => {
+            Groups::empty()
         }
-        out.truncate(begin);
+        Err(_) => group,
+    };
+    out.truncate(begin);
+    lost
+}
+
+/// The groups whose files tell of the memory that the task had when they were opened.
+pub(super) const OF_MEMORY: Groups = Groups::ROLLUP.union(Groups::ENVIRON);
+
+/// As [`gather`], of such files.
+pub(super) fn of_memory(out: &mut Vec<u8>, text: &mut Vec<u8>, files: &MemoryFiles) -> Groups {
+    let mut lost = Groups::empty();
+    if let Some(file) = &files.rollup {
+        lost |= push(out, Groups::ROLLUP, |out| {
+            let text = file.as_ref().map_err(|e| *e)?.read(text)?;
+            out.extend_from_slice(fields::rollup(text).ok_or(Errno::ENODATA)?.as_bytes());
+            Ok(())
+        });
+    }
+    if let Some(file) = &files.environ {
+        lost |= push(out, Groups::ENVIRON, |out| {
+            out.extend_from_slice(file.as_ref().map_err(|e| *e)?.read(text)?);
+            Ok(())
+        });
     }
     lost
 }
@@ -115,11 +147,6 @@ fn fill(
             out.extend_from_slice(count.as_bytes());
         }
         attribute_id::FD => descriptors(out, text, dir)?,
-        attribute_id::ROLLUP => {
-            let rollup = fields::rollup(dir.read("smaps_rollup", text)?).ok_or(unreadable)?;
-            out.extend_from_slice(rollup.as_bytes());
-        }
-        attribute_id::ENVIRON => out.extend_from_slice(dir.read("environ", text)?),
         attribute_id::MISC => misc(out, text, dir, question)?,
         _ => return Err(unreadable),
     }
