@@ -2,6 +2,7 @@
 
 use super::{Account, CAP_SYS_PTRACE, CAPS_DAC, IdMaps, PidNamespace, Visibility};
 use crate::proc_files::{PF_IO_WORKER, PF_KTHREAD, ProcRoot, StatLine, Status, TaskDir};
+use nix::errno::Errno;
 use std::sync::Arc;
 use thiserror::Error;
 
@@ -45,13 +46,25 @@ pub enum CallerError {
     /// The calling thread lives in a namespace that is neither the daemon's nor below it.
     #[error("thread {0} lives in a pid or user namespace that is not below this daemon's")]
     ForeignNamespace(u32),
+    /// There was no descriptor or no memory left to find out (`EMFILE`, `ENFILE`, `ENOMEM`).
+    #[error("{0}, while the reading thread was looked at")]
+    NoRoom(Errno),
 }
 
 impl CallerError {
-    /// The errno a reader gets: always `EACCES`.
+    /// The errno a reader gets: `EACCES`, but for want of room.
     pub fn to_errno(&self) -> i32 {
         match self {
             CallerError::Invisible | CallerError::ForeignNamespace(_) => libc::EACCES,
+            CallerError::NoRoom(errno) => *errno as i32,
+        }
+    }
+
+    /// What it means that the directory or a file of the thread could not be read.
+    fn unread(errno: Errno) -> CallerError {
+        match errno {
+            Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM => CallerError::NoRoom(errno),
+            _ => CallerError::Invisible,
         }
     }
 }
@@ -66,10 +79,10 @@ impl Reader {
         if tid == 0 {
             return Err(CallerError::Invisible);
         }
-        let dir = proc_root.task(tid).map_err(|_| CallerError::Invisible)?;
+        let dir = proc_root.task(tid).map_err(CallerError::unread)?;
         let own = proc_root.own_namespaces();
         let inodes = dir.namespace("user").zip(dir.namespace("pid")).ok_or(CallerError::Invisible)?;
-        let reader = Self::of(&dir, inodes.0).ok_or(CallerError::Invisible)?;
+        let reader = Self::of(&dir, inodes.0)?;
         let reader = reader.in_namespaces(&dir, inodes, (own.user, own.pid))?.with_ids(fsuid, fsgid);
         match reader.effective != 0 && reads_for_another(&dir) {
             true => Ok(Reader { effective: 0, borrowed_ids: true, ..reader }),
@@ -108,14 +121,15 @@ impl Reader {
 
     /// The calling thread itself: for dumps made in this very process.
     pub fn current(proc_root: &ProcRoot) -> Result<Reader, CallerError> {
-        let dir = proc_root.named("thread-self").map_err(|_| CallerError::Invisible)?;
-        Self::of(&dir, proc_root.own_namespaces().user).ok_or(CallerError::Invisible)
+        let dir = proc_root.named("thread-self").map_err(CallerError::unread)?;
+        Self::of(&dir, proc_root.own_namespaces().user)
     }
 
-    fn of(dir: &TaskDir, user_ns: u64) -> Option<Reader> {
+    fn of(dir: &TaskDir, user_ns: u64) -> Result<Reader, CallerError> {
         let mut text = Vec::new();
-        let status = Status::parse(dir.read("status", &mut text).ok()?)?;
-        Some(Reader {
+        let text = dir.read("status", &mut text).map_err(CallerError::unread)?;
+        let status = Status::parse(text).ok_or(CallerError::Invisible)?;
+        Ok(Reader {
             tid: status.base.pid,
             tgid: status.base.tgid,
             euid: status.credentials.euid,

@@ -10,7 +10,7 @@ mod shell_files;
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -138,8 +138,40 @@ impl LimitOptions {
     }
 }
 
+/// Opens /proc, which has to be that of this process' own pid namespace: another one calls tasks by other numbers.
+fn open_proc() -> anyhow::Result<ProcRoot> {
+    let root = match ProcRoot::open("/proc") {
+        Ok(root) => root,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(error).context("cannot open /proc; is it mounted?");
+        }
+        Err(error) => return Err(error).context("cannot open /proc"),
+    };
+    let status = std::fs::read("/proc/self/status").map_err(|error| match error.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM) => {
+            anyhow::Error::from(error).context("cannot read /proc/self/status")
+        }
+        _ => anyhow::anyhow!(
+            "/proc does not show this process ({error}); mount the /proc of this pid namespace"
+        ),
+    })?;
+    // From the namespace of the mount down to that of the process: one where both are the same.
+    let levels = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"NSpid:"));
+    if levels.is_some_and(|levels| levels.trim_ascii().split(u8::is_ascii_whitespace).count() > 1) {
+        anyhow::bail!(
+            "/proc is that of another pid namespace; mount the one of this (mount -t proc proc /proc)"
+        );
+    }
+    if !Path::new("/proc/version").exists() {
+        log::info!(
+            "/proc is mounted with subset=pid: what is there of the kernel beside processes cannot be asked"
+        );
+    }
+    Ok(root)
+}
+
 fn open_source(choice: SourceChoice, limits: Limits) -> anyhow::Result<(Arc<dyn Source>, Arc<ProcRoot>)> {
-    let proc_root = Arc::new(ProcRoot::open("/proc").context("cannot open /proc; is it mounted?")?);
+    let proc_root = Arc::new(open_proc()?);
     let procfs = || Arc::new(ProcfsSource::new(proc_root.clone(), limits));
     let source: Arc<dyn Source> = match choice {
         SourceChoice::Procfs => procfs(),

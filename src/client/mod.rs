@@ -99,6 +99,8 @@ fn meaning(error: &io::Error) -> &'static str {
         }
         Some(libc::ESRCH) => "there is no task of that id",
         Some(libc::EACCES) => "not allowed; the reader may live in another namespace than the service",
+        Some(libc::EMFILE) => "too many open files: raise the limit of this process (ulimit -n)",
+        Some(libc::ENFILE) => "too many open files: the machine or the service has no more to give",
         Some(libc::EBUSY) => "an earlier request has not been read to its end",
         Some(libc::ENOMEM) => {
             "this user holds too much of dumps half read; end some, or read with larger buffers"

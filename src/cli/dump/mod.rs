@@ -11,7 +11,7 @@ use printer::Printer;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::PathBuf;
 use task_diag::client::{Client, DEFAULT_PATH};
-use task_diag::protocol::{Groups, Request};
+use task_diag::protocol::{DumpStrategy, Groups, Request};
 use task_diag::source::Limits;
 
 #[derive(Debug, clap::Args)]
@@ -150,16 +150,28 @@ pub fn run(request: Request, options: &Options) -> anyhow::Result<()> {
 }
 
 fn show<T: Read + Write>(mut client: Client<T>, request: Request, format: Format) -> anyhow::Result<()> {
+    let (strategy, pid) = (request.strategy, request.pid);
     let mut out = BufWriter::new(io::stdout().lock());
     let mut printer: Box<dyn Printer> = match format {
         Format::Table => Box::new(table::Table::default()),
         Format::Json => Box::new(json::Json::default()),
     };
+    let mut shown = 0_usize;
     let mut dump = client.dump(request)?;
     while let Some(task) = dump.next_task()? {
         printer.task(&mut out, &task.to_owned()?)?;
+        shown += 1;
     }
     printer.end(&mut out)?;
     out.flush()?;
+    let is_hidden = shown == 0
+        && match strategy {
+            DumpStrategy::One | DumpStrategy::Thread | DumpStrategy::Subtree => true,
+            // It may have none.
+            DumpStrategy::Children => client.tasks(Request::one(pid, Groups::empty()))?.is_empty(),
+            DumpStrategy::Set => anyhow::bail!("none of these tasks is there, or none may be seen"),
+            DumpStrategy::All | DumpStrategy::AllThreads => false,
+        };
+    anyhow::ensure!(!is_hidden, "task {pid} is there, and may not be seen by this user");
     Ok(())
 }
