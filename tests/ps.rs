@@ -3,28 +3,15 @@
 mod common;
 
 use common::child::Child;
-use common::daemon::{Daemon, program};
+use common::daemon::Daemon;
+use common::ps::{direct, lines, ps};
 use common::sources::{Source, sources};
 use common::tools::texts;
 use common::zoo::{self, names, users};
 use common::{needs, proc, tools, wait};
-use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-use nix::pty::{OpenptyResult, openpty};
-use nix::sys::signal::{Signal, kill};
-use nix::sys::termios::tcgetattr;
-use nix::unistd::Pid;
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
-use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex};
-
-/// `ps` with arguments, over `way`: options that choose who is asked.
-fn ps(way: &[String], arguments: &[&str]) -> Command {
-    let mut command = program();
-    command.arg("ps").args(way).args(arguments);
-    command
-}
+use std::collections::BTreeMap;
+use std::process::Stdio;
 
 /// One process by the `ps` of the machine; and by ours, in the same words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -205,176 +192,6 @@ fn every_process_is_as_ps_shows_it() {
     }
 }
 
-/// A program that does not outlive this.
-struct Killed(std::process::Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Columns of the groups from 32 on that the `ps` of the machine has too.
-const BESIDE_PS: &[&str] = &[
-    "start_time",
-    "start",
-    "lstart",
-    "etime",
-    "etimes",
-    "ni",
-    "pri",
-    "priority",
-    "rtprio",
-    "cls",
-    "policy",
-    "psr",
-    "tty",
-    "tpgid",
-    "f",
-    "rbytes",
-    "wbytes",
-    "rchars",
-    "wchars",
-    "rops",
-    "wops",
-    "wcbytes",
-    "exe",
-    "pss",
-    "uss",
-    "oom",
-    "oomadj",
-    "luid",
-    "wchan",
-    "label",
-    "supgid",
-    "supgrp",
-    "cgroupns",
-    "ipcns",
-    "mntns",
-    "netns",
-    "pidns",
-    "timens",
-    "userns",
-    "utsns",
-];
-
-fn number(text: &str) -> u64 {
-    text.parse().unwrap()
-}
-
-/// What stands in one column, by process.
-fn column(command: &mut Command) -> BTreeMap<u32, String> {
-    let (out, _) = tools::succeeds(command);
-    let line = |line: &str| {
-        let (pid, value) = line.trim().split_once(' ').unwrap_or((line.trim(), ""));
-        Some((pid.parse().ok()?, value.trim().to_string()))
-    };
-    out.lines().filter_map(line).collect()
-}
-
-#[test]
-fn columns_are_those_of_ps() {
-    if !needs::root_and_fuse() || !tools::are_there(&["ps"]) {
-        return;
-    }
-    // One of them on a terminal, with a nice value.
-    let size = nix::pty::Winsize { ws_row: 10, ws_col: 60, ws_xpixel: 0, ws_ypixel: 0 };
-    let terminal = openpty(Some(&size), None).unwrap();
-    let mut shell = tools::command("setsid");
-    shell.args(["--ctty", "nice", "-n", "3", "sleep", "1000"]).stdin(Stdio::from(terminal.slave));
-    let on_terminal = Killed(shell.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
-    let zoo = zoo::all();
-    let mut pids: Vec<String> = zoo.iter().map(|animal| animal.pid.to_string()).collect();
-    pids.extend(["2".to_string(), on_terminal.0.id().to_string()]);
-    wait::until("it sleeps on its terminal", || {
-        let comm = proc::read(&format!("{}/comm", on_terminal.0.id()));
-        comm.is_some_and(|comm| comm == b"sleep\n") && proc::state(on_terminal.0.id()) == Some(b'S')
-    });
-    let pids = pids.join(",");
-    let mut differences = Vec::new();
-    for source in sources() {
-        let daemon = Daemon::start(source);
-        let way = ["--path".to_string(), daemon.path().display().to_string()];
-        for name in BESIDE_PS {
-            let mut found = String::new();
-            // Each has agreed once: of many there is nearly always one that gets a second older between two looks.
-            let mut agreed = BTreeSet::new();
-            for _ in 0..20 {
-                let format = format!("pid=,{name}=");
-                let theirs = column(tools::command("ps").args(["-ww", "-o", &format, "-p", &pids]));
-                let ours = column(&mut ps(&way, &["-o", &format!("pid,{name}"), "-p", &pids]));
-                assert!(theirs.len() == ours.len() && ours.len() > zoo.len(), "{name}: {ours:?}");
-                let same = |(pid, theirs): &(&u32, &String)| {
-                    let ours = &ours[*pid];
-                    ours == *theirs
-                        || match *name {
-                            // Where there is no memory, ps says that there is none of it. A share of it depends on who
-                            // else has it: `ps` for one, and this program.
-                            "pss" | "uss" if ours == "-" => *theirs == "0",
-                            "pss" => number(ours).abs_diff(number(theirs)) <= 16,
-                            // It leaves out what names begin with.
-                            "wchan" => ours.trim_start_matches(['_', '.']) == *theirs,
-                            _ => false,
-                        }
-                };
-                agreed.extend(theirs.iter().filter(same).map(|(pid, _)| *pid));
-                let differ = theirs.iter().filter(|(pid, _)| !agreed.contains(pid));
-                found =
-                    differ.map(|(pid, theirs)| format!(" {pid}: {:?} not {theirs:?}", ours[pid])).collect();
-                if found.is_empty() {
-                    break;
-                }
-            }
-            if !found.is_empty() {
-                differences.push(format!("{} {name}:{found}", source.name));
-            }
-        }
-        let shown = column(&mut ps(&way, &["-o", "pid,tty", "-p", &pids]));
-        assert!(shown[&on_terminal.0.id()].starts_with("pts/"), "{shown:?}");
-    }
-    assert!(differences.is_empty(), "{differences:#?}");
-}
-
-/// The columns that `ps` does not have, or not in this form.
-#[test]
-fn columns_of_no_other_ps_are_those_of_proc() {
-    let own = std::process::id().to_string();
-    let names = "pid,cgroup,cwd,root,exe,fds,nofile,environ,nspid,nnp,seccomp,nvcsw,start_ns,swap_pss,tty";
-    let (out, _) = tools::succeeds(&mut ps(&direct(), &["--json", "-p", &own, "-o", names]));
-    let all: Vec<Value> = serde_json::from_str(&out).unwrap();
-    let shown = &all[0];
-    let link = |name: &str| std::fs::read_link(format!("/proc/self/{name}")).unwrap().display().to_string();
-    for name in ["cwd", "root", "exe"] {
-        assert_eq!(shown[name], link(name), "{name}");
-    }
-    let text = |name: &str| std::fs::read_to_string(format!("/proc/self/{name}")).unwrap();
-    assert_eq!(shown["cgroup"], text("cgroup").lines().collect::<Value>());
-    let environ = std::fs::read("/proc/self/environ").unwrap();
-    let variables = environ.strip_suffix(b"\0").unwrap().split(|byte| *byte == 0);
-    assert_eq!(shown["environ"], variables.map(String::from_utf8_lossy).collect::<Value>());
-    assert_eq!(shown["nspid"], serde_json::json!([std::process::id()]));
-    let status = text("status");
-    let of_status = |key: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
-        line.trim().parse::<u64>().unwrap()
-    };
-    assert_eq!([&shown["nnp"], &shown["seccomp"]], [of_status("NoNewPrivs:"), of_status("Seccomp:")]);
-    let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
-    assert_eq!(shown["nofile"], limit.0);
-    assert!(shown["fds"].as_u64() >= Some(3) && shown["nvcsw"].as_u64() >= Some(1), "{shown}");
-    let ticks = proc::Stat::of(&own).unwrap().field(22);
-    assert_eq!(shown["start_ns"].as_u64().unwrap() / 10_000_000, ticks);
-    // What was not asked for is not there, and what costs much is asked for by name only.
-    let (out, _) = tools::succeeds(&mut ps(&direct(), &["--json", "-p", &own]));
-    let all: Vec<Value> = serde_json::from_str(&out).unwrap();
-    let names: Vec<&String> = all[0].as_object().unwrap().keys().collect();
-    assert!(
-        all[0]["etimes"].is_u64() && all[0].get("environ").is_none() && all[0].get("pss").is_none(),
-        "{names:?}"
-    );
-}
-
 #[test]
 fn sets_and_subtrees_are_chosen() {
     let group = zoo::lives::group_leader();
@@ -402,16 +219,6 @@ fn sets_and_subtrees_are_chosen() {
         let outcome = ps(way, &["--subtree", "2147483647", "-o", "pid"]).output().unwrap();
         assert_eq!(outcome.status.code(), Some(1));
     }
-}
-
-fn direct() -> Vec<String> {
-    ["--direct", "--source", "procfs"].map(str::to_string).to_vec()
-}
-
-/// The lines of a table without its heading.
-fn lines(arguments: &[&str]) -> Vec<String> {
-    let (out, _) = tools::succeeds(&mut ps(&direct(), arguments));
-    out.lines().skip(1).map(|line| line.trim().to_string()).collect()
 }
 
 #[test]
@@ -526,93 +333,4 @@ fn ends_as_a_unix_tool() {
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), texts(&output).1), (Some(0), String::new()));
-}
-
-#[test]
-fn man_and_shells_know_the_command_line() {
-    let dir = tempfile::TempDir::new().unwrap();
-    tools::succeeds(program().arg("shell-files").arg(dir.path()));
-    let text = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
-    assert!(
-        text("man1/task-diag-ps.1").contains("cputimes")
-            && text("man1/task-diag.1").contains("task\\-diag\\-mount(1)")
-    );
-    for shell in ["task-diag.bash", "_task-diag", "task-diag.fish"] {
-        assert!(text(&format!("completions/{shell}")).contains("ndjson"), "{shell}");
-    }
-}
-
-/// Runs `command` on a terminal of 60 columns and 10 lines until `enough` of what it writes; ends it by `signal` if one is
-/// given. Gives all that it wrote, and whether the terminal is set as before.
-fn on_terminal(command: &mut Command, signal: Option<Signal>, enough: fn(&str) -> bool) -> (String, bool) {
-    let size = nix::pty::Winsize { ws_row: 10, ws_col: 60, ws_xpixel: 0, ws_ypixel: 0 };
-    let OpenptyResult { master, slave } = openpty(Some(&size), None).unwrap();
-    // A program that holds its own terminal's other end would never see that end go.
-    for fd in [&master, &slave] {
-        fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
-    }
-    let before = tcgetattr(&slave).unwrap();
-    let end = || Stdio::from(slave.try_clone().unwrap());
-    command.env("TERM", "xterm").stdin(end()).stdout(end()).stderr(end());
-    let mut child = command.spawn().unwrap();
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut master = std::fs::File::from(master);
-    let seen = Arc::new(Mutex::new(String::new()));
-    // All the time, so that nobody waits to write. Ends when nobody has the terminal open any more.
-    let reader = std::thread::spawn({
-        let seen = seen.clone();
-        move || {
-            let mut bytes = [0; 1 << 16];
-            while let Ok(n @ 1..) = master.read(&mut bytes) {
-                seen.lock().unwrap().push_str(&String::from_utf8_lossy(&bytes[..n]));
-            }
-        }
-    });
-    wait::until("the terminal shows enough", || enough(&seen.lock().unwrap()));
-    if let Some(signal) = signal {
-        kill(Pid::from_raw(child.id() as i32), signal).unwrap();
-    }
-    let mut ended = None;
-    wait::until("the program ends", || {
-        ended = child.try_wait().unwrap();
-        ended.is_some()
-    });
-    let after = tcgetattr(&slave).unwrap();
-    drop(slave);
-    reader.join().unwrap();
-    let seen = std::mem::take(&mut *seen.lock().unwrap());
-    assert!(ended.unwrap().success(), "{ended:?}: {seen}");
-    (seen, after == before)
-}
-
-#[test]
-fn a_terminal_gets_lines_that_fit_and_its_screen_back() {
-    const ENTER: &str = "\u{1b}[?1049h";
-    const LEAVE: &str = "\u{1b}[?1049l";
-    let own = std::process::id().to_string();
-    // Arguments of many characters.
-    let wide = names::long_command_line();
-    let pids = format!("{own},{}", wide.pid);
-    let (text, _) = on_terminal(ps(&direct(), &["-p", &pids]).env("NO_COLOR", "1"), None, |seen| {
-        seen.contains("processes;")
-    });
-    assert!(!text.contains('\u{1b}'), "{text:?}");
-    let lines: Vec<&str> = text.lines().collect();
-    assert!(lines.len() == 4 && lines.iter().all(|line| line.chars().count() <= 60), "{lines:?}");
-    assert!(lines.iter().any(|line| line.len() == 60), "{lines:?}");
-    let (text, _) = on_terminal(ps(&direct(), &["-p", &own]).env_remove("NO_COLOR"), None, |seen| {
-        seen.contains("process;")
-    });
-    assert!(text.starts_with("\u{1b}[1m"), "{text:?}");
-
-    let frames = |seen: &str| seen.matches("\u{1b}[H").count() >= 3;
-    for signal in [Signal::SIGINT, Signal::SIGTERM] {
-        let (text, restored) = on_terminal(&mut ps(&direct(), &["--watch", "0.1"]), Some(signal), frames);
-        assert!(text.starts_with(ENTER) && text.matches(LEAVE).count() == 1, "{text:?}");
-        assert!(text.ends_with(LEAVE) && text.contains("%CPU"), "{text:?}");
-        assert!(restored, "keys are echoed again");
-        // Ten lines: a heading, eight tasks, and the last without an end.
-        let frame = text.split("\u{1b}[H").nth(1).unwrap();
-        assert!(frame.matches('\n').count() <= 9, "{frame:?}");
-    }
 }

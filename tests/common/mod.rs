@@ -8,6 +8,7 @@
 //! - [`child`] forked processes that die with their test; [`zoo`] such processes in every known shape
 //! - [`tools`] compilers, make and Python; [`answers`] answers as files, whole and garbled
 //! - [`ring`] a ring of io_uring
+//! - [`ps`] the command that looks at processes
 //! - [`place`] a place for set-user-id programs
 //! - [`doors`] every way to get at the bytes of an open file
 //! - [`identity`] threads with credentials of their own; [`readers`] such readers of many kinds
@@ -28,6 +29,7 @@ pub mod more;
 pub mod needs;
 pub mod place;
 pub mod proc;
+pub mod ps;
 pub mod readers;
 pub mod ring;
 pub mod sources;

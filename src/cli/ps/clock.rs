@@ -12,15 +12,43 @@ pub struct Now {
     pub since_epoch: u64,
 }
 
-impl Now {
-    pub fn read() -> Now {
-        let read = |clock| {
-            let time = clock_gettime(clock).map(std::time::Duration::from).unwrap_or_default();
-            u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-        };
-        Now { since_boot: read(ClockId::CLOCK_BOOTTIME), since_epoch: read(ClockId::CLOCK_REALTIME) }
+/// Counts from the boot that whoever answers counts from: another one than this process does in a time namespace.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Clock {
+    /// Nanoseconds that this process is ahead.
+    pub ahead: i64,
+}
+
+impl Clock {
+    pub fn since_boot(self) -> u64 {
+        nanoseconds(ClockId::CLOCK_BOOTTIME).saturating_add_signed(self.ahead.saturating_neg())
     }
 
+    pub fn now(self) -> Now {
+        Now { since_boot: self.since_boot(), since_epoch: nanoseconds(ClockId::CLOCK_REALTIME) }
+    }
+}
+
+fn nanoseconds(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock).map(std::time::Duration::from).unwrap_or_default();
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Nanoseconds that the boot time of this process' time namespace is ahead of the machine's (time_namespaces(7)).
+pub fn time_namespace_offset() -> i64 {
+    let text = std::fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
+    let words = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let offset = words.into_iter().find_map(|words| match words[..] {
+        // Older kernels write the number of the clock.
+        ["boottime" | "7", seconds, rest] => {
+            seconds.parse::<i64>().ok()?.checked_mul(1_000_000_000)?.checked_add(rest.parse().ok()?)
+        }
+        _ => None,
+    });
+    offset.unwrap_or(0)
+}
+
+impl Now {
     /// Seconds since 1970 of a moment that is given in nanoseconds since boot.
     pub fn epoch_seconds(&self, start: u64) -> i64 {
         let boot = self.since_epoch.saturating_sub(self.since_boot);
@@ -28,9 +56,10 @@ impl Now {
         (boot / 1_000_000_000 + start / 1_000_000_000) as i64
     }
 
-    /// Whole seconds since such a moment.
-    pub fn elapsed_seconds(&self, start: u64) -> u64 {
-        self.since_boot.saturating_sub(start) / 1_000_000_000
+    /// Clock ticks since such a moment, both counted in whole ticks as the files of /proc have them.
+    pub fn elapsed_ticks(&self, start: u64, ticks_per_second: u64) -> u64 {
+        let tick = 1_000_000_000 / ticks_per_second;
+        (self.since_boot / tick).saturating_sub(start / tick)
     }
 }
 

@@ -1,10 +1,5 @@
 //! What can be shown of a task, and how it is called.
 
-use super::names::Names;
-use super::row::Row;
-use super::{clock, own};
-use crate::cli::printable::push_printable;
-use std::cmp::Ordering;
 use std::fmt::Write;
 use std::str::FromStr;
 use task_diag::protocol::Groups;
@@ -19,6 +14,7 @@ pub enum Column {
     Sid,
     Tracer,
     State,
+    Stat,
     User,
     Uid,
     Ruser,
@@ -28,8 +24,8 @@ pub enum Column {
     Pcpu,
     Time,
     Cputimes,
-    Utime,
-    Stime,
+    UserTicks,
+    SystemTicks,
     Rss,
     Hwm,
     Vsz,
@@ -105,18 +101,31 @@ const COLUMNS: &[(Column, &str, &[&str], &str, &str)] = &[
     (Pgid, "pgid", &["pgrp"], "PGID", "process group"),
     (Sid, "sid", &["sess"], "SID", "session"),
     (Tracer, "tracer", &["tpid"], "TRACER", "thread id of the tracer, 0 without one"),
-    (State, "state", &["s", "stat"], "S", "R S D T t X Z P I, as in /proc/PID/stat"),
+    (State, "state", &["s"], "S", "R S D T t X Z P I, as in /proc/PID/stat"),
+    (
+        Stat,
+        "stat",
+        &[],
+        "STAT",
+        "the state; < of high priority, N nice, L locked in memory, s leads a session, l many threads, + in the foreground",
+    ),
     (User, "user", &["euser"], "USER", "name of the effective user"),
     (Uid, "uid", &["euid"], "UID", "effective user id"),
     (Ruser, "ruser", &[], "RUSER", "name of the real user"),
     (Ruid, "ruid", &[], "RUID", "real user id"),
     (Group, "group", &["egroup"], "GROUP", "name of the effective group"),
     (Gid, "gid", &["egid"], "GID", "effective group id"),
-    (Pcpu, "pcpu", &["%cpu", "cpu"], "%CPU", "processor time between two looks, in percent of one processor"),
+    (
+        Pcpu,
+        "pcpu",
+        &["%cpu"],
+        "%CPU",
+        "processor time in percent of one processor: since its start; with --watch since the look before",
+    ),
     (Time, "time", &["cputime"], "TIME", "processor time, [DD-]HH:MM:SS"),
     (Cputimes, "cputimes", &["times"], "TIME", "processor time in seconds"),
-    (Utime, "utime", &[], "UTIME", "time in user mode, in clock ticks"),
-    (Stime, "stime", &[], "STIME", "time in kernel mode, in clock ticks"),
+    (UserTicks, "user_ticks", &[], "UTICKS", "time in user mode, in clock ticks"),
+    (SystemTicks, "system_ticks", &[], "STICKS", "time in kernel mode, in clock ticks"),
     (Rss, "rss", &["rssize"], "RSS", "resident memory in KiB"),
     (Hwm, "hwm", &[], "HWM", "largest resident memory so far, in KiB"),
     (Vsz, "vsz", &["vsize"], "VSZ", "address space in KiB"),
@@ -124,13 +133,13 @@ const COLUMNS: &[(Column, &str, &[&str], &str, &str)] = &[
     (Threads, "threads", &["nlwp", "thcount"], "THR", "threads of the process"),
     (Minflt, "minflt", &["min_flt"], "MINFLT", "page faults without I/O"),
     (Majflt, "majflt", &["maj_flt"], "MAJFLT", "page faults with I/O"),
-    (Comm, "comm", &["ucmd"], "NAME", "name of the task"),
+    (Comm, "comm", &["ucmd"], "NAME", "name of the task, the 15 bytes of it that the kernel keeps"),
     (Args, "args", &["cmd", "command"], "COMMAND", "command line; [name] without one"),
     (Start, "start", &[], "STARTED", "when it was started: the time of the last day, or the day"),
     (
         StartTime,
         "start_time",
-        &[],
+        &["stime"],
         "START",
         "when it was started: hour and minute of today, or the day, or the year",
     ),
@@ -163,7 +172,7 @@ const COLUMNS: &[(Column, &str, &[&str], &str, &str)] = &[
     (Rops, "rops", &[], "ROPS", "calls that read"),
     (Wops, "wops", &[], "WOPS", "calls that write"),
     (Wcbytes, "wcbytes", &[], "WCBYTES", "bytes that were not written to storage after all"),
-    (Cgroup, "cgroup", &[], "CGROUP", "control groups, the lines of /proc/PID/cgroup"),
+    (Cgroup, "cgroup", &[], "CGROUP", "control groups but for roots; in JSON all lines of /proc/PID/cgroup"),
     (Cgroupns, "cgroupns", &[], "CGROUPNS", "inode of the cgroup namespace"),
     (Ipcns, "ipcns", &[], "IPCNS", "inode of the IPC namespace"),
     (Mntns, "mntns", &[], "MNTNS", "inode of the mount namespace"),
@@ -235,6 +244,7 @@ impl Column {
         matches!(
             self,
             State
+                | Stat
                 | User
                 | Ruser
                 | Group
@@ -274,130 +284,25 @@ impl Column {
             Pid | Tid => Groups::empty(),
             Ppid | Pgid | Sid | Tracer | State | Comm => Groups::BASE,
             User | Uid | Ruser | Ruid | Group | Gid => Groups::CRED,
-            Pcpu | Time | Cputimes | Utime | Stime | Threads | Minflt | Majflt => Groups::STAT,
+            Stat => Groups::BASE.union(Groups::STAT).union(Groups::STATM).union(Groups::SCHED),
+            // The start time tells how long it has been there, and one task from another that has its number.
+            Pcpu => Groups::STAT.union(Groups::SCHED),
+            Time | Cputimes | UserTicks | SystemTicks | Threads | Minflt | Majflt => Groups::STAT,
             Rss | Hwm | Vsz | Swap => Groups::STATM,
             // Without a command line the name stands there.
             Args => Groups::BASE.union(Groups::CMDLINE).union(Groups::MISSING),
-            other => own::groups(other),
+            Start | StartTime | Lstart | StartNs | Etime | Etimes | Ni | Pri | Priority | Rtprio | Cls
+            | Psr | Tty | Tpgid | Flag | Nvcsw | Nivcsw | Blkio => Groups::SCHED,
+            Rbytes | Wbytes | Rchars | Wchars | Rops | Wops | Wcbytes => Groups::IO,
+            Cgroup => Groups::CGROUP,
+            Cgroupns | Ipcns | Mntns | Netns | Pidns | Timens | Userns | Utsns | Nspid => Groups::NS,
+            Exe | Cwd | Root => Groups::FILES.union(Groups::MISSING),
+            Fds | Nofile => Groups::FD_COUNT,
+            Pss | Uss | Swappss => Groups::ROLLUP.union(Groups::STATM).union(Groups::MISSING),
+            Environ => Groups::ENVIRON.union(Groups::MISSING),
+            Oom | Oomadj | Luid | Asession | Wchan | Label => Groups::MISC,
+            Nnp | Seccomp | Supgid | Supgrp => Groups::GROUPS,
         }
-    }
-
-    /// The value of a column of whole numbers; `None` where the task has none.
-    pub fn number(self, row: &Row) -> Option<i64> {
-        let pages = |of: fn(&task_diag::protocol::Statm) -> u64| {
-            // A task without memory has none of it.
-            i64::try_from(row.statm.as_ref().map_or(0, of) * row.page_size / 1024).ok()
-        };
-        let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-        let base = row.base.as_ref();
-        Some(match self {
-            Pid => row.tgid.into(),
-            Tid => row.pid.into(),
-            Ppid => base?.ppid.into(),
-            Pgid => base?.pgid.into(),
-            Sid => base?.sid.into(),
-            Tracer => base?.tpid.into(),
-            Uid => row.credentials?.euid.into(),
-            Ruid => row.credentials?.uid.into(),
-            Gid => row.credentials?.egid.into(),
-            Cputimes | Time => signed(row.ticks()? / row.ticks_per_second),
-            Utime => signed(row.stat?.utime),
-            Stime => signed(row.stat?.stime),
-            Rss => return pages(|statm| statm.total_rss),
-            Hwm => return pages(|statm| statm.hiwater_rss.max(statm.total_rss)),
-            Vsz => return pages(|statm| statm.total_vm),
-            Swap => return pages(|statm| statm.swap),
-            Threads => row.stat?.threads.into(),
-            Minflt => signed(row.stat?.minflt),
-            Majflt => signed(row.stat?.majflt),
-            State | User | Ruser | Group | Pcpu | Comm | Args => return None,
-            other => return own::number(other, row),
-        })
-    }
-
-    /// Appends what the table shows of `row`: at least `width` characters of it, if there are so many.
-    pub fn show(self, text: &mut String, row: &Row, names: &mut Names, width: usize) {
-        let name = match self {
-            State => return text.push(row.state()),
-            User => row.credentials.map(|c| names.user(c.euid)),
-            Ruser => row.credentials.map(|c| names.user(c.uid)),
-            Group => row.credentials.map(|c| names.group(c.egid)),
-            Comm => return push_printable(text, row.name()),
-            Args => return arguments(text, row, width),
-            Pcpu => {
-                let _ = row.pcpu.map(|percent| write!(text, "{percent:.1}"));
-                return if row.pcpu.is_none() {
-                    text.push('-')
-                };
-            }
-            Time => match row.ticks() {
-                Some(ticks) => return clock::cpu_time(text, ticks / row.ticks_per_second),
-                None => None,
-            },
-            other if other.is_text() || other.is_time() => match own::push_text(other, text, row, names) {
-                true => return,
-                false => None,
-            },
-            _ => match self.number(row) {
-                Some(number) => {
-                    let _ = write!(text, "{number}");
-                    return;
-                }
-                None => None,
-            },
-        };
-        text.push_str(name.unwrap_or("-"));
-    }
-
-    /// The order of two tasks by this column, ascending.
-    pub fn compare(self, a: &Row, b: &Row, names: &mut Names) -> Ordering {
-        let user = |names: &mut Names, id: Option<u32>| id.map(|id| names.user(id).to_owned());
-        match self {
-            State => a.state().cmp(&b.state()),
-            Comm => a.name().cmp(b.name()),
-            Args => a.title().cmp(b.title()),
-            Pcpu => a.pcpu.unwrap_or(-1.0).total_cmp(&b.pcpu.unwrap_or(-1.0)),
-            Time | Cputimes => a.ticks().cmp(&b.ticks()),
-            User => {
-                user(names, a.credentials.map(|c| c.euid)).cmp(&user(names, b.credentials.map(|c| c.euid)))
-            }
-            Ruser => {
-                user(names, a.credentials.map(|c| c.uid)).cmp(&user(names, b.credentials.map(|c| c.uid)))
-            }
-            Group => {
-                let name =
-                    |names: &mut Names, row: &Row| row.credentials.map(|c| names.group(c.egid).to_owned());
-                name(names, a).cmp(&name(names, b))
-            }
-            Start | StartTime | Lstart => StartNs.compare(a, b, names),
-            other if other.is_text() => {
-                let mut shown = [String::new(), String::new()];
-                let [ours, theirs] = &mut shown;
-                own::push_text(other, ours, a, names);
-                own::push_text(other, theirs, b, names);
-                shown[0].cmp(&shown[1])
-            }
-            _ => self.number(a).cmp(&self.number(b)),
-        }
-    }
-}
-
-/// The command line with spaces for its NULs, or the name in brackets where there is none.
-fn arguments(text: &mut String, row: &Row, width: usize) {
-    let line = row.command_line.as_deref().unwrap_or_default();
-    let end = line.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
-    if end == 0 {
-        text.push('[');
-        push_printable(text, row.name());
-        return text.push_str(if row.state() == 'Z' { "] <defunct>" } else { "]" });
-    }
-    // A character takes four bytes at most, and may have no width with another two behind it.
-    let line = &line[..end.min(width.saturating_mul(8))];
-    let mut words = line.split(|byte| *byte == 0);
-    push_printable(text, words.next().unwrap_or_default());
-    for word in words {
-        text.push(' ');
-        push_printable(text, word);
     }
 }
 

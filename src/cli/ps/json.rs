@@ -1,8 +1,8 @@
 //! Tasks as objects for programs.
 
 use super::column::Column;
-use super::names::Names;
-use super::own;
+use super::extension;
+use super::name_cache::NameCache;
 use super::row::Row;
 use crate::cli::printable::write_json;
 use serde_json::Value;
@@ -14,14 +14,18 @@ use task_diag::client::Arguments;
 ///
 /// `comm` is text and `args` an array of texts. Where these alone do not give the bytes back (a byte that is no UTF-8,
 /// which becomes U+FFFD in the text, or arguments that do not end with a NUL), `comm_hex` and `args_hex` have all of them.
-pub fn object(out: &mut dyn Write, row: &Row, columns: &[Column], names: &mut Names) -> io::Result<()> {
+pub fn object(out: &mut dyn Write, row: &Row, columns: &[Column], names: &mut NameCache) -> io::Result<()> {
     let mut before = '{';
     let mut field = |out: &mut dyn Write, name: &str, value: Value| {
         write!(out, "{before}\"{name}\":")?;
         before = ',';
         write_json(out, &value)
     };
-    for column in columns {
+    for (at, column) in columns.iter().enumerate() {
+        if columns[..at].contains(column) {
+            // A key comes once.
+            continue;
+        }
         let name = column.name();
         match column {
             Column::Comm => {
@@ -43,14 +47,14 @@ pub fn object(out: &mut dyn Write, row: &Row, columns: &[Column], names: &mut Na
                 }
             }
             Column::Exe | Column::Cwd | Column::Root | Column::Wchan | Column::Label => {
-                let bytes = own::bytes(*column, row);
+                let bytes = extension::bytes(*column, row);
                 field(out, name, bytes.as_deref().map_or(Value::Null, text))?;
                 if let Some(bytes) = bytes.filter(|bytes| str::from_utf8(bytes).is_err()) {
                     field(out, &format!("{name}_hex"), hex(&bytes))?;
                 }
             }
             Column::Cgroup | Column::Environ | Column::Supgid | Column::Supgrp | Column::Nspid => {
-                field(out, name, own::array(*column, row, names))?;
+                field(out, name, extension::array(*column, row, names))?;
             }
             Column::Tty => {
                 let device = row.sched.as_ref().map_or(0, |sched| sched.tty_nr);

@@ -1,13 +1,16 @@
 //! `task-diag ps`: a look at processes.
 
+mod cell;
 mod clock;
 mod column;
+mod extension;
 mod json;
-mod names;
+mod name_cache;
 mod origin;
-mod own;
 mod row;
 mod screen;
+mod share;
+mod sort;
 mod table;
 mod tree;
 mod watch;
@@ -15,14 +18,16 @@ mod watch;
 use super::SourceChoice;
 use anyhow::Context;
 use column::Column;
-use names::Names;
+use name_cache::NameCache;
 use nix::unistd::User;
 use origin::Origin;
-use row::{Before, Row, SortKey};
+use row::Row;
+use share::{Look, Measure};
+use sort::SortKey;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use table::Style;
 use task_diag::protocol::Groups;
 
@@ -116,8 +121,10 @@ struct View {
     tree: bool,
     /// The processes at the top of the tree.
     top: Vec<u32>,
-    names: Names,
-    before: Option<Before>,
+    names: NameCache,
+    /// Shares of a processor are those since the look before, not since the start.
+    compares: bool,
+    before: Option<Look>,
 }
 
 impl View {
@@ -143,6 +150,7 @@ impl View {
             chosen => chosen.to_vec(),
         };
         let needed = columns.iter().chain(sort.iter().map(|key| &key.column));
+        let has_shares = needed.clone().any(|column| *column == Pcpu);
         let groups = needed.fold(Groups::BASE, |all, column| all | column.groups());
         let of_users = if options.users.is_empty() { Groups::empty() } else { Groups::CRED };
         let top = if options.tree && options.subtree.is_empty() { &options.pids } else { &options.subtree };
@@ -158,34 +166,28 @@ impl View {
             groups: groups | of_users,
             tree: options.tree,
             top: top.clone(),
-            names: Names::default(),
+            names: NameCache::default(),
+            compares: options.watch.is_some() && has_shares,
             before: None,
         }
-    }
-
-    /// Whether a column needs a second look.
-    fn compares(&self) -> bool {
-        self.columns.iter().chain(self.sort.iter().map(|key| &key.column)).any(|c| *c == Column::Pcpu)
     }
 
     /// Looks, and puts what is there in order.
     fn look(&mut self, origin: &mut Origin) -> anyhow::Result<Vec<Row>> {
         let mut rows =
             origin.look(&self.selected, self.groups).with_context(|| format!("asking {}", origin.name))?;
-        if self.compares() {
-            let now = Instant::now();
+        if self.compares {
             if let Some(before) = &self.before {
-                before.compare(&mut rows, now);
+                before.compare(&mut rows, Measure::of_this_machine(self.selected.threads));
             }
-            self.before = Some(Before::of(&rows, now));
+            self.before = Some(Look::of(&rows));
+        } else {
+            share::since_start(&mut rows);
         }
-        row::sort(&mut rows, &self.sort, &mut self.names);
+        sort::sort(&mut rows, &self.sort, &mut self.names);
         Ok(if self.tree { tree::arrange(rows, &self.top) } else { rows })
     }
 }
-
-/// Time between the two looks that a share of the processor takes, where none was given.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(250);
 
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let mut view = View::new(options);
@@ -193,11 +195,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         return watch::run(options, view, interval);
     }
     let mut origin = Origin::open(options)?;
-    let mut rows = view.look(&mut origin)?;
-    if view.compares() {
-        std::thread::sleep(BETWEEN_LOOKS);
-        rows = view.look(&mut origin)?;
-    }
+    let rows = view.look(&mut origin)?;
     let on_terminal = io::stdout().is_terminal();
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
     if options.json || options.ndjson {
@@ -249,7 +247,12 @@ fn footer(rows: &[Row], origin: &Origin, threads: bool) -> String {
     let late = rows.iter().filter(|row| !row.missing.is_empty()).count();
     let late =
         if late > 0 { format!(", {late} with memory that could not be read in time") } else { String::new() };
-    format!("{} {kind}{late}; {}", rows.len(), origin.name)
+    let rest = match origin.from_rest {
+        _ if origin.shows_all => String::new(),
+        0 => ", which may not show this user all".to_string(),
+        n => format!(", which does not show this user all; {n} of them from /proc"),
+    };
+    format!("{} {kind}{late}; {}{rest}", rows.len(), origin.name)
 }
 
 fn in_colour(choice: Colour, on_terminal: bool) -> bool {

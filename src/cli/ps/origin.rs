@@ -1,12 +1,12 @@
 //! Who is asked: a mount where there is one, or else this very process.
 
-use super::clock::Now;
+use super::clock::{Clock, time_namespace_offset};
 use super::row::{Row, Units};
 use super::{Options, Selected, tree};
 use crate::cli::{SourceChoice, open_source};
 use anyhow::Context;
-use nix::unistd::{getegid, geteuid, getgid, getuid};
-use std::collections::HashSet;
+use nix::unistd::{getegid, geteuid, getgid, getpid, getuid};
+use std::collections::{HashMap, HashSet};
 use std::io::{Read, Write};
 use std::path::Path;
 use task_diag::access::Visibility;
@@ -31,28 +31,40 @@ pub struct Origin {
     /// Whether it knows SET, and whether SUBTREE.
     knows: [bool; 2],
     units: Units,
+    clock: Clock,
+    /// Where the mount may not show all tasks to this user: the files of /proc, with the user's own rights.
+    rest: Option<Box<Origin>>,
+    /// Whether who answers shows this user every task.
+    pub shows_all: bool,
+    /// How many tasks of the last look came from there.
+    pub from_rest: usize,
 }
 
 impl Origin {
     /// A path that was given has to answer. At the default path nobody has to.
     pub fn open(options: &Options) -> anyhow::Result<Origin> {
         if options.direct {
-            return Origin::direct(options.source.unwrap_or(SourceChoice::Auto));
+            return Origin::direct(options.source.unwrap_or(match options.watch {
+                Some(_) => SourceChoice::Auto,
+                // Loading BPF programs takes longer than reading some thousand processes once.
+                None => SourceChoice::Procfs,
+            }));
         }
         let path = options.path.as_deref().unwrap_or(Path::new(DEFAULT_PATH));
         match Mount::open(path) {
-            Ok(mount) => Ok(Origin {
-                client: Client::over(Box::new(mount)),
-                name: path.display().to_string(),
-                may_fall_back: options.path.is_none(),
-                knows: if options.pids.is_empty() && options.subtree.is_empty() {
-                    [false; 2]
-                } else {
-                    let server = Server::beside(path);
-                    [DumpStrategy::Set, DumpStrategy::Subtree].map(|strategy| server.knows(strategy))
-                },
-                units: Units::of_this_machine(),
-            }),
+            Ok(mount) => {
+                let server = Server::beside(path);
+                let shows_all = server.visibility == "proc" || sees_everything();
+                let mut origin = Origin::over(Box::new(mount), path.display().to_string());
+                origin.knows =
+                    [DumpStrategy::Set, DumpStrategy::Subtree].map(|strategy| server.knows(strategy));
+                origin.may_fall_back = options.path.is_none();
+                origin.shows_all = shows_all;
+                // Without /proc there is nothing else to see.
+                origin.rest =
+                    (!shows_all).then(|| Origin::direct(SourceChoice::Procfs).ok()).flatten().map(Box::new);
+                Ok(origin)
+            }
             Err(error) if options.path.is_none() => Origin::instead_of(&error.into()),
             Err(error) => {
                 let error = anyhow::Error::from(ClientError::from(error));
@@ -61,7 +73,6 @@ impl Origin {
         }
     }
 
-    /// Files of /proc: loading BPF programs takes longer than reading some thousand processes once.
     fn instead_of(why: &ClientError) -> anyhow::Result<Origin> {
         log::debug!("gathering in this process, because {DEFAULT_PATH}: {why}");
         Origin::direct(SourceChoice::Procfs)
@@ -73,14 +84,39 @@ impl Origin {
         // Whoever runs this with their own rights may see what /proc shows them. Not so when it has rights of the file's.
         let own_rights = getuid() == geteuid() && getgid() == getegid();
         let visibility = if own_rights { Visibility::Proc } else { Visibility::Ptrace };
-        let direct = Direct::new(source, proc_root).showing(visibility);
-        Ok(Origin {
-            client: Client::over(Box::new(direct)),
+        Ok(Origin::over(Box::new(Direct::new(source, proc_root).showing(visibility)), name))
+    }
+
+    fn over(transport: Box<dyn Duplex>, name: String) -> Origin {
+        let mut origin = Origin {
+            client: Client::over(transport),
             name,
             may_fall_back: false,
             knows: [true; 2],
             units: Units::of_this_machine(),
-        })
+            clock: Clock::default(),
+            rest: None,
+            shows_all: true,
+            from_rest: 0,
+        };
+        let offset = time_namespace_offset();
+        if offset != 0 {
+            origin.clock.ahead = origin.distance(offset).unwrap_or(offset);
+        }
+        origin
+    }
+
+    /// How far this process' clock is ahead of the one that answers are given in: `offset`, or not at all where whoever
+    /// answers is in the same time namespace. This very process, asked for, tells which.
+    fn distance(&mut self, offset: i64) -> Option<i64> {
+        let own = Request::one(getpid().as_raw() as u32, Groups::BASE | Groups::SCHED);
+        let told = self.client.tasks(own).ok()?.first()?.sched?.start_time;
+        let text = std::fs::read("/proc/self/stat").ok()?;
+        let behind = text.rsplit(|byte| *byte == b')').next()?;
+        let ticks: u64 = str::from_utf8(behind).ok()?.split_whitespace().nth(19)?.parse().ok()?;
+        let here = i128::from(ticks) * 1_000_000_000 / i128::from(self.units.ticks_per_second);
+        let ahead = here - i128::from(told);
+        Some(if ahead.abs() < (ahead - i128::from(offset)).abs() { 0 } else { offset })
     }
 
     /// The tasks that were selected. Those that are not there are left out.
@@ -99,13 +135,14 @@ impl Origin {
     }
 
     fn ask(&mut self, selected: &Selected, groups: Groups) -> Result<Vec<Row>, ClientError> {
-        self.units.now = Now::read();
         let [knows_set, knows_subtree] = self.knows;
         let one = |strategy| move |pid: &u32| Request { strategy, pid: *pid, groups, ..Request::default() };
-        // Threads of processes that are chosen among all are left out at the end.
+        // Threads of processes that are chosen among all are left out at the end. So is what is below others where not all
+        // of it may be seen: a hidden process between them would end the walk.
+        let walks = knows_subtree && self.rest.is_none();
         let requests: Vec<Request> = match (&selected.pids[..], &selected.top[..], selected.threads) {
             ([], [], false) => vec![Request::all(groups)],
-            ([], top, false) if knows_subtree => top.iter().map(one(DumpStrategy::Subtree)).collect(),
+            ([], top, false) if walks => top.iter().map(one(DumpStrategy::Subtree)).collect(),
             ([], _, false) => vec![Request::all(groups)],
             ([], _, true) => vec![Request::all_threads(groups)],
             (pids, _, false) if knows_set => {
@@ -114,15 +151,21 @@ impl Origin {
             (pids, _, false) => pids.iter().map(one(DumpStrategy::One)).collect(),
             (pids, _, true) => pids.iter().map(one(DumpStrategy::Thread)).collect(),
         };
-        let mut rows = Vec::new();
-        for request in requests {
-            match self.gather(request, &mut rows) {
-                Err(error) if error.is_no_such_task() => {}
-                outcome => outcome?,
-            }
+        let mut rows = self.gather_all(&requests)?;
+        if let Some(rest) = &mut self.rest {
+            let seen: HashSet<u32> = rows.iter().map(|row| row.pid).collect();
+            let mut others = rest.gather_all(&requests)?;
+            others.retain(|row| !seen.contains(&row.pid));
+            self.from_rest = others.len();
+            rows.extend(others);
+            in_order(&mut rows, &selected.pids);
+        }
+        if !selected.threads {
+            // As for ps, a thread's id is no process'.
+            rows.retain(|row| row.pid == row.tgid);
         }
         if !selected.top.is_empty() {
-            if !knows_subtree || selected.threads {
+            if !walks || selected.threads {
                 rows = tree::arrange(rows, &selected.top);
                 rows.iter_mut().for_each(|row| row.branches.clear());
             }
@@ -136,18 +179,46 @@ impl Origin {
         Ok(rows)
     }
 
+    fn gather_all(&mut self, requests: &[Request]) -> Result<Vec<Row>, ClientError> {
+        let mut rows = Vec::new();
+        for request in requests {
+            match self.gather(request.clone(), &mut rows) {
+                Err(error) if error.is_no_such_task() => {}
+                outcome => outcome?,
+            }
+        }
+        Ok(rows)
+    }
+
     fn gather(&mut self, request: Request, rows: &mut Vec<Row>) -> Result<(), ClientError> {
         let groups = request.groups;
+        self.units.now = self.clock.now();
         let mut dump = self.client.dump(request)?;
         while let Some(task) = dump.next_task()? {
             // One that went while it was being sent has nothing left to show.
-            if groups.contains(Groups::BASE) && task.base().is_none() {
+            if groups.contains(Groups::BASE) && task.base().is_none() && task.missing().is_empty() {
                 continue;
             }
-            rows.push(self.units.row(&task, groups)?);
+            let row = self.units.row(&task, groups)?;
+            rows.push(Row { came: self.clock.since_boot(), ..row });
         }
         Ok(())
     }
+}
+
+/// Ascending by process, or in the order in which they were asked for.
+fn in_order(rows: &mut [Row], pids: &[u32]) {
+    let places: HashMap<u32, usize> = pids.iter().enumerate().rev().map(|(at, pid)| (*pid, at)).collect();
+    rows.sort_by_key(|row| (places.get(&row.pid).or(places.get(&row.tgid)).copied(), row.tgid));
+}
+
+/// Whether the kernel lets this process look at every task: CAP_SYS_PTRACE in the initial user namespace.
+fn sees_everything() -> bool {
+    // The initial user namespace has this inode number on every kernel (PROC_USER_INIT_INO).
+    let is_initial =
+        std::fs::read_link("/proc/self/ns/user").is_ok_and(|link| link.as_os_str() == "user:[4026531837]");
+    let may = caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_SYS_PTRACE).unwrap_or(false);
+    is_initial && may
 }
 
 fn means_nobody(errno: i32) -> bool {

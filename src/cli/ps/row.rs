@@ -1,12 +1,7 @@
 //! One task as it is shown.
 
 use super::clock::Now;
-use super::column::Column;
-use super::names::Names;
 use nix::unistd::{SysconfVar, sysconf};
-use std::cmp::Ordering;
-use std::collections::HashMap;
-use std::time::Instant;
 use task_diag::client::{OwnedTask, TaskRef};
 use task_diag::protocol::{Base, Credentials, DecodeError, Groups, Sched, Stat, State, Statm};
 
@@ -24,21 +19,23 @@ pub struct Row {
     /// All of it, if a group was asked for that is seldom shown.
     pub rest: Option<Box<OwnedTask>>,
     pub missing: Groups,
-    /// Percent of one processor since the look before; `None` at the first.
+    /// Percent of one processor, since its start or since the look before; `None` where that is not known.
     pub pcpu: Option<f64>,
     /// How deep in the tree, and whether siblings follow at each depth.
     pub branches: Vec<bool>,
     pub page_size: u64,
     pub ticks_per_second: u64,
-    /// When it was looked at.
+    /// When it was asked for.
     pub now: Now,
+    /// When it had come, in nanoseconds since boot.
+    pub came: u64,
 }
 
 /// The machine's units, and the time of the look.
 #[derive(Clone, Copy, Debug)]
 pub struct Units {
     page_size: u64,
-    ticks_per_second: u64,
+    pub ticks_per_second: u64,
     pub now: Now,
 }
 
@@ -48,7 +45,7 @@ impl Units {
         Units {
             page_size: value(SysconfVar::PAGE_SIZE).unwrap_or(4096),
             ticks_per_second: value(SysconfVar::CLK_TCK).unwrap_or(100).max(1),
-            now: Now::read(),
+            now: Now::default(),
         }
     }
 
@@ -71,6 +68,7 @@ impl Units {
             page_size: self.page_size,
             ticks_per_second: self.ticks_per_second,
             now: self.now,
+            came: self.now.since_boot,
         })
     }
 }
@@ -100,62 +98,4 @@ impl Row {
     pub fn ticks(&self) -> Option<u64> {
         self.stat.map(|stat| stat.utime + stat.stime)
     }
-}
-
-/// The processor times of the look before.
-#[derive(Debug)]
-pub struct Before {
-    at: Instant,
-    ticks: HashMap<u32, u64>,
-}
-
-impl Before {
-    /// Keeps the times of these, to be held against later ones.
-    pub fn of(rows: &[Row], at: Instant) -> Before {
-        Before { at, ticks: rows.iter().filter_map(|row| Some((row.pid, row.ticks()?))).collect() }
-    }
-
-    /// Says of each what it has used since. A new task has used all of its time since then.
-    pub fn compare(&self, rows: &mut [Row], now: Instant) {
-        let elapsed = now.duration_since(self.at).as_secs_f64().max(1e-3);
-        for row in rows {
-            let Some(ticks) = row.ticks() else { continue };
-            let before = self.ticks.get(&row.pid).copied().unwrap_or(0);
-            // Less than before: another task has the number now. Ticks are whole, so what is less than two is noise.
-            let used = ticks.checked_sub(before).unwrap_or(ticks);
-            row.pcpu = Some(used as f64 / row.ticks_per_second as f64 / elapsed * 100.0);
-        }
-    }
-}
-
-/// A column to sort by, and whether from its largest value down.
-#[derive(Clone, Copy, Debug)]
-pub struct SortKey {
-    pub column: Column,
-    pub descending: bool,
-}
-
-impl std::str::FromStr for SortKey {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<SortKey, String> {
-        let descending = text.starts_with('-');
-        let name = text.strip_prefix(['-', '+']).unwrap_or(text);
-        Ok(SortKey { column: name.parse()?, descending })
-    }
-}
-
-/// Sorts by the first key, tasks that are equal in it by the next; equal ones stay as they are.
-pub fn sort(rows: &mut [Row], keys: &[SortKey], names: &mut Names) {
-    if keys.is_empty() {
-        return;
-    }
-    rows.sort_by(|a, b| {
-        keys.iter().fold(Ordering::Equal, |order, key| {
-            order.then_with(|| {
-                let order = key.column.compare(a, b, names);
-                if key.descending { order.reverse() } else { order }
-            })
-        })
-    });
 }

@@ -1,7 +1,7 @@
 //! Tasks as a table that fits.
 
 use super::column::Column;
-use super::names::Names;
+use super::name_cache::NameCache;
 use super::row::Row;
 use super::tree;
 use std::io::{self, Write};
@@ -26,7 +26,7 @@ pub fn write(
     out: &mut dyn Write,
     rows: &[Row],
     columns: &[Column],
-    names: &mut Names,
+    names: &mut NameCache,
     style: Style,
     end: &str,
 ) -> io::Result<()> {

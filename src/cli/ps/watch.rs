@@ -2,24 +2,30 @@
 
 use super::screen::{self, Screen};
 use super::table::{self, Style};
-use super::{BETWEEN_LOOKS, Options, Origin, Row, View, footer, in_colour, write_json};
+use super::{Options, Origin, Row, View, footer, in_colour, write_json};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal, raise};
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+/// Time between the first two looks that shares of a processor take, at most.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(250);
+
 /// What ended a wait.
-#[derive(PartialEq, Eq)]
 enum Event {
     Time,
-    /// Draw again, now.
+    /// Draw again what was seen, now.
     Redraw,
+    /// The program goes on after it stood still; others may have had the terminal.
+    Continued,
     /// Ctrl-z: the shell wants its terminal.
     Suspend,
     Quit,
+    /// A signal that ends a program which knows nothing of it.
+    End(libc::c_int),
 }
 
 /// What may happen while waiting.
@@ -29,18 +35,26 @@ struct Events {
 }
 
 impl Events {
-    /// Signals come by descriptor from now on, in every thread that is started later.
+    /// Signals come by descriptor from now on, in every thread that is started later. Those that are not told so: of what the
+    /// program itself did wrong; those that stop a job which uses a terminal that is not its own; and those that mean nothing.
     fn new() -> anyhow::Result<Events> {
-        let mut set = SigSet::empty();
+        let mut set = SigSet::all();
         for signal in [
-            Signal::SIGINT,
-            Signal::SIGTERM,
-            Signal::SIGHUP,
-            Signal::SIGWINCH,
-            Signal::SIGTSTP,
-            Signal::SIGCONT,
+            Signal::SIGSEGV,
+            Signal::SIGBUS,
+            Signal::SIGILL,
+            Signal::SIGFPE,
+            Signal::SIGTRAP,
+            Signal::SIGSYS,
+            Signal::SIGABRT,
+            Signal::SIGTTIN,
+            Signal::SIGTTOU,
+            Signal::SIGCHLD,
+            Signal::SIGURG,
+            // A pipe that nobody reads is an error of writing.
+            Signal::SIGPIPE,
         ] {
-            set.add(signal);
+            set.remove(signal);
         }
         set.thread_block()?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
@@ -67,10 +81,13 @@ impl Events {
             }
             let is_key = ready.get(1).is_some_and(|fd| fd.any() == Some(true));
             if let Some(signal) = self.signals.read_signal()? {
-                return Ok(match Signal::try_from(signal.ssi_signo as i32) {
+                let number = signal.ssi_signo as i32;
+                return Ok(match Signal::try_from(number) {
                     Ok(Signal::SIGTSTP) => Event::Suspend,
-                    Ok(Signal::SIGWINCH | Signal::SIGCONT) => Event::Redraw,
-                    _ => Event::Quit,
+                    Ok(Signal::SIGWINCH) => Event::Redraw,
+                    Ok(Signal::SIGCONT) => Event::Continued,
+                    Ok(Signal::SIGINT | Signal::SIGTERM | Signal::SIGHUP) => Event::Quit,
+                    _ => Event::End(number),
                 });
             }
             if is_key {
@@ -98,35 +115,38 @@ pub fn run(options: &Options, mut view: View, interval: Duration) -> anyhow::Res
     let mut origin = Origin::open(options)?;
     // What can't be had at all is said on the screen that stays.
     let mut looked = Ok(view.look(&mut origin)?);
-    if view.compares() && events.wait(Instant::now() + BETWEEN_LOOKS.min(interval))? == Event::Quit {
-        return Ok(ExitCode::SUCCESS);
-    }
     let mut screen = if on_terminal { Some(Screen::enter()?) } else { None };
+    // A share of the processor takes a second look.
+    let mut is_first = view.compares;
     let mut next = Instant::now();
-    if view.compares() {
-        looked = view.look(&mut origin);
-    }
     loop {
-        next = (next + interval).max(Instant::now());
-        match (&looked, on_terminal) {
-            (_, true) => draw(&looked, &mut view, &origin, options)?,
-            (Ok(rows), false) => print(rows, &mut view, options)?,
-            (Err(_), false) => {}
-        }
-        if let (Err(error), false) = (looked, on_terminal) {
-            return Err(error);
+        next = (next + if is_first { BETWEEN_LOOKS.min(interval) } else { interval }).max(Instant::now());
+        match looked {
+            _ if is_first || on_terminal => {}
+            Ok(ref rows) => print(rows, &mut view, options)?,
+            Err(error) => return Err(error),
         }
         loop {
+            if on_terminal && !is_first {
+                draw(&looked, &mut view, &origin, options)?;
+            }
             match events.wait(next)? {
-                Event::Time | Event::Redraw => break,
+                Event::Time => break,
+                Event::Redraw => {}
+                Event::Continued => screen.iter().try_for_each(Screen::take)?,
                 Event::Quit => return Ok(ExitCode::SUCCESS),
                 Event::Suspend => {
                     drop(screen.take());
-                    raise(Signal::SIGSTOP)?;
+                    screen::stop()?;
                     screen = if on_terminal { Some(Screen::enter()?) } else { None };
+                }
+                Event::End(signal) => {
+                    drop(screen);
+                    return Err(screen::end_by(signal).into());
                 }
             }
         }
+        is_first = false;
         looked = view.look(&mut origin);
     }
 }

@@ -4,13 +4,13 @@ use nix::unistd::{Gid, Group, Uid, User};
 use std::collections::HashMap;
 
 #[derive(Debug, Default)]
-pub struct Names {
+pub struct NameCache {
     users: HashMap<u32, String>,
     groups: HashMap<u32, String>,
     terminals: HashMap<i32, String>,
 }
 
-impl Names {
+impl NameCache {
     /// The user's name, or the number of one without.
     pub fn user(&mut self, uid: u32) -> &str {
         self.users.entry(uid).or_insert_with(|| match User::from_uid(Uid::from_raw(uid)) {

@@ -2,31 +2,13 @@
 
 use super::clock;
 use super::column::Column::{self, *};
-use super::names::Names;
+use super::name_cache::NameCache;
 use super::row::Row;
 use crate::cli::printable::push_printable;
 use serde_json::Value;
 use std::fmt::Write;
 use task_diag::client::{Arguments, OwnedTask};
-use task_diag::protocol::{Groups, Io, NAMESPACE_KINDS, Rollup};
-
-/// The groups that such a column takes.
-pub fn groups(column: Column) -> Groups {
-    match column {
-        Start | StartTime | Lstart | StartNs | Etime | Etimes | Ni | Pri | Priority | Rtprio | Cls | Psr
-        | Tty | Tpgid | Flag | Nvcsw | Nivcsw | Blkio => Groups::SCHED,
-        Rbytes | Wbytes | Rchars | Wchars | Rops | Wops | Wcbytes => Groups::IO,
-        Cgroup => Groups::CGROUP,
-        Cgroupns | Ipcns | Mntns | Netns | Pidns | Timens | Userns | Utsns | Nspid => Groups::NS,
-        Exe | Cwd | Root => Groups::FILES.union(Groups::MISSING),
-        Fds | Nofile => Groups::FD_COUNT,
-        Pss | Uss | Swappss => Groups::ROLLUP.union(Groups::MISSING),
-        Environ => Groups::ENVIRON.union(Groups::MISSING),
-        Oom | Oomadj | Luid | Asession | Wchan | Label => Groups::MISC,
-        Nnp | Seccomp | Supgid | Supgrp => Groups::GROUPS,
-        _ => Groups::empty(),
-    }
-}
+use task_diag::protocol::{Io, NAMESPACE_KINDS, Rollup};
 
 /// Scheduling policies as `ps` writes them, by their numbers.
 const CLASSES: [&str; 8] = ["TS", "FF", "RR", "B", "ISO", "IDL", "DLN", "EXT"];
@@ -40,14 +22,18 @@ pub fn number(column: Column, row: &Row) -> Option<i64> {
     let sched = row.sched.as_ref();
     let rest = row.rest.as_deref();
     let io = |of: fn(&Io) -> u64| rest?.io.as_ref().map(|io| signed(of(io)));
-    let kib = |of: fn(&Rollup) -> u64| rest?.rollup.as_ref().map(|rollup| signed(of(rollup) / 1024));
+    let kib = |of: fn(&Rollup) -> u64| match rest?.rollup.as_ref() {
+        Some(rollup) => Some(signed(of(rollup) / 1024)),
+        // A task without memory has none of it.
+        None => (row.statm.is_none() && row.missing.is_empty()).then_some(0),
+    };
     let namespace = |kind| rest?.namespaces()?.inode(kind).map(i64::from);
     // What is said of the usual and the batch class only.
     let is_nice = |policy| matches!(policy, 0 | 3);
     Some(match column {
         StartNs => signed(sched?.start_time),
         Start | StartTime | Lstart => row.now.epoch_seconds(sched?.start_time),
-        Etime | Etimes => signed(row.now.elapsed_seconds(sched?.start_time)),
+        Etime | Etimes => signed(elapsed(row)?),
         Ni => sched.filter(|sched| is_nice(sched.policy))?.nice.into(),
         Pri => 39 - i64::from(sched?.priority),
         Priority => sched?.priority.into(),
@@ -85,22 +71,28 @@ pub fn number(column: Column, row: &Row) -> Option<i64> {
 }
 
 /// Appends the text of a column of text, or of a time; says whether the task has such a thing.
-pub fn push_text(column: Column, text: &mut String, row: &Row, names: &mut Names) -> bool {
+pub fn push_text(column: Column, text: &mut String, row: &Row, names: &mut NameCache) -> bool {
     push(column, text, row, names).is_some()
 }
 
-fn push(column: Column, text: &mut String, row: &Row, names: &mut Names) -> Option<()> {
+fn push(column: Column, text: &mut String, row: &Row, names: &mut NameCache) -> Option<()> {
     let start = || Some(row.now.epoch_seconds(row.sched.as_ref()?.start_time));
     let rest = row.rest.as_deref();
     match column {
         Lstart => clock::whole(text, start()?),
         Start => clock::start(text, start()?, &row.now),
         StartTime => clock::start_time(text, start()?, &row.now),
-        Etime => clock::elapsed(text, row.now.elapsed_seconds(row.sched.as_ref()?.start_time)),
+        Etime => clock::elapsed(text, elapsed(row)?),
         Cls => text.push_str(CLASSES.get(row.sched.as_ref()?.policy as usize).copied().unwrap_or("?")),
         Tty => text.push_str(names.terminal(row.sched.as_ref()?.tty_nr)),
         Exe | Cwd | Root | Wchan | Label => push_printable(text, &bytes(column, row)?),
-        Cgroup => list(text, cgroups(rest?)?.iter(), |text, line| push_printable(text, line)),
+        Cgroup => {
+            // As ps does, without those at the root of their hierarchy.
+            let mut lines = cgroups(rest?)?;
+            lines.retain(|line| !line.ends_with(b":/"));
+            lines.first()?;
+            list(text, lines.iter(), |text, line| push_printable(text, line));
+        }
         Nspid => list(text, rest?.namespaces()?.pids.iter(), |text, pid| {
             let _ = write!(text, "{pid}");
         }),
@@ -126,6 +118,11 @@ fn push(column: Column, text: &mut String, row: &Row, names: &mut Names) -> Opti
     Some(())
 }
 
+/// Whole seconds since its start.
+fn elapsed(row: &Row) -> Option<u64> {
+    Some(row.now.elapsed_ticks(row.sched?.start_time, row.ticks_per_second) / row.ticks_per_second)
+}
+
 /// The bytes of a column that has no other form.
 pub fn bytes(column: Column, row: &Row) -> Option<Vec<u8>> {
     let rest = row.rest.as_deref()?;
@@ -141,7 +138,7 @@ pub fn bytes(column: Column, row: &Row) -> Option<Vec<u8>> {
 }
 
 /// The list of a column that is one, for programs.
-pub fn array(column: Column, row: &Row, names: &mut Names) -> Value {
+pub fn array(column: Column, row: &Row, names: &mut NameCache) -> Value {
     let Some(rest) = row.rest.as_deref() else { return Value::Null };
     let text = |bytes: &[u8]| Value::from(String::from_utf8_lossy(bytes));
     let list = match column {
