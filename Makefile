@@ -50,7 +50,7 @@ EXTRA_DEPS ?=
 # make SKIP_DEPS=1 ... leaves system packages alone.
 SKIP_DEPS  ?=
 
-.PHONY: help deps test-deps rust build build-arm64 run test test-kernels examples lint install uninstall clean
+.PHONY: help deps test-deps rust build build-arm64 run test test-kernels test-compilers examples lint install uninstall clean
 
 help: ## Show this list
 	@echo "make TARGET, where TARGET is one of"
@@ -197,6 +197,10 @@ test: test-deps rust ## Run every test, those in the documentation too
 test-kernels: rust ## Run the tests on other kernels, in emulated machines (KERNELS="trixie/amd64 ..." for some, SHORT=1 for the short form)
 	@$(MAKE) --no-print-directory test-deps EXTRA_DEPS="$(EXTRA_DEPS) $(KERNEL_DEPS)"
 	tests/kernels/run.sh $(if $(SHORT),--short) $(KERNELS)
+
+test-compilers: rust ## Compile the BPF programs with every clang there is, and load them (CLANGS="clang-16 sid/clang-22 ..." for some)
+	@$(MAKE) --no-print-directory deps EXTRA_DEPS="$(EXTRA_DEPS) debootstrap"
+	tests/kernels/compilers.sh $(CLANGS)
 
 examples: $(C_EXAMPLES) ## Build the examples in C
 

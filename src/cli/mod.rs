@@ -56,6 +56,10 @@ enum Command {
         #[arg(default_value_t = 0)]
         descriptors: u32,
     },
+    /// Load each BPF program and show what the kernel's verifier counted
+    #[cfg(feature = "bpf")]
+    #[command(hide = true)]
+    VerifyPrograms,
     /// Write man pages and completions for shells below DIR
     #[command(hide = true)]
     ShellFiles { dir: PathBuf },
@@ -67,6 +71,8 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
         Command::Ps(options) => return ps::run(&options),
         Command::ShellFiles { dir } => shell_files::write(&dir),
+        #[cfg(feature = "bpf")]
+        Command::VerifyPrograms => return Ok(verify_programs()),
         Command::Mount(options) => mount::run(options),
         Command::All(options) => dump::run(Request::all(groups), &options),
         Command::AllThreads(options) => dump::run(Request::all_threads(groups), &options),
@@ -79,6 +85,27 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::BenchPopulation { size, descriptors } => bench::run_population(size, descriptors),
     }?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A line a program: the object, its name, instructions, stack and calls; or why the object does not load, which is a failure.
+#[cfg(feature = "bpf")]
+fn verify_programs() -> ExitCode {
+    let mut code = ExitCode::SUCCESS;
+    for (object, outcome) in task_diag::source::verify() {
+        match outcome {
+            Ok(programs) => programs.iter().for_each(|program| {
+                println!(
+                    "{object} {} {} {} {}",
+                    program.name, program.instructions, program.stack, program.calls
+                )
+            }),
+            Err(why) => {
+                println!("{object} FAILED {why}");
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    code
 }
 
 /// Whether this is the error of writing to a pipe that nobody reads.

@@ -71,8 +71,14 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         if let Err(why) = source.taskstats() {
             log::info!("no TASKSTATS: {why}");
         }
+        let sources = source.sources();
+        for (groups, from) in &sources {
+            let names: Vec<&str> = groups.iter_names().map(|(name, _)| name).collect();
+            log::info!("from {from}: {}", names.join(" "));
+        }
         let info = Info {
             source: source.name(),
+            sources,
             groups: source.offers(),
             limits,
             visibility: options.hidepid.into(),

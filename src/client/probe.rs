@@ -43,6 +43,8 @@ pub struct Server {
     pub version: String,
     /// Where its tasks come from: `bpf`, `bpf-iter` or `procfs`.
     pub source: String,
+    /// Who answers for each group, by its name: `bpf`, `bpf-iter`, `procfs` or `taskstats`; empty for servers that do not say.
+    pub sources: BTreeMap<String, String>,
     /// The groups that it offers, by name and number of the bit; those that this library does not know too.
     pub groups: BTreeMap<String, u32>,
     /// The strategies that it offers, by name and number, in the same way.
@@ -69,6 +71,10 @@ impl Server {
             match key {
                 "version" => server.version = value.into(),
                 "source" => server.source = value.into(),
+                "sources" => {
+                    let pairs = value.split(' ').filter_map(|pair| pair.split_once('='));
+                    server.sources = pairs.map(|(name, source)| (name.into(), source.into())).collect();
+                }
                 "visibility" => server.visibility = value.into(),
                 "groups" => server.groups = numbered(value),
                 "strategies" => server.strategies = numbered(value),
@@ -138,10 +144,11 @@ mod tests {
 
     #[test]
     fn info_is_read_whatever_else_it_says() {
-        let text = "version: 1.2\nprotocol: 1\nsource: bpf\ngroups: BASE=0 STAT=4 NEWER=45\nstrategies: ALL=0 SET=16\nvisibility: proc\nx\n";
+        let text = "version: 1.2\nprotocol: 1\nsource: bpf\ngroups: BASE=0 STAT=4 NEWER=45\nstrategies: ALL=0 SET=16\nvisibility: proc\nx\nsources: BASE=bpf VMA_STAT=procfs\n";
         let server = Server::parse(text);
         assert_eq!((&server.version[..], &server.source[..], &server.visibility[..]), ("1.2", "bpf", "proc"));
         assert_eq!(server.groups.get("NEWER"), Some(&45));
+        assert_eq!(server.sources.get("VMA_STAT").map(String::as_str), Some("procfs"));
         assert!(server.offers(Groups::BASE | Groups::STAT) && !server.offers(Groups::BASE | Groups::VMA));
         assert!(server.knows(DumpStrategy::Set) && !server.knows(DumpStrategy::Subtree));
         assert!(server.knows(DumpStrategy::Thread) && !Server::default().knows(DumpStrategy::Set));

@@ -13,6 +13,8 @@ pub struct Info {
     pub source: &'static str,
     /// What can be asked for.
     pub groups: Groups,
+    /// Who answers for each of them (see [`Source::source_of`](crate::source::Source::source_of)).
+    pub sources: Vec<(Groups, &'static str)>,
     /// What readers may cost.
     pub limits: Limits,
     /// What is shown of tasks that a reader may not look at.
@@ -30,6 +32,11 @@ impl Info {
         let strategies =
             DumpStrategy::EVERY.map(|strategy| format!("{}={}", strategy.name(), strategy as u64));
         let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let sources: Vec<String> = self
+            .sources
+            .iter()
+            .flat_map(|(groups, source)| groups.iter_names().map(move |(name, _)| format!("{name}={source}")))
+            .collect();
         let mut text = String::new();
         let mut line = |key: &str, value: &dyn std::fmt::Display| {
             let _ = writeln!(text, "{key}: {value}");
@@ -49,6 +56,7 @@ impl Info {
         line("files_max", &self.limits.files);
         line("files_max_per_user", &self.limits.files_per_user);
         line("kernel", &kernel.trim());
+        line("sources", &sources.join(" "));
         text
     }
 }

@@ -13,7 +13,7 @@ mod turn;
 #[cfg(all(test, feature = "bpf"))]
 pub(crate) use bpf::testing::available;
 #[cfg(feature = "bpf")]
-pub use bpf::{BpfSource, LoadError};
+pub use bpf::{BpfSource, LoadError, Verified, verify};
 pub use budget::{Budget, Refusal, Share};
 pub use deadline_pool::Deadlines;
 pub use limits::Limits;
@@ -34,6 +34,24 @@ use thiserror::Error;
 pub trait Source: Send + Sync {
     /// Its name, as `info` and the log show it.
     fn name(&self) -> &'static str;
+
+    /// Who answers for a group, as `info` and the log show it: this source, or what it leaves the group to.
+    fn source_of(&self, group: Groups) -> &'static str {
+        if group == Groups::TASKSTATS { "taskstats" } else { self.name() }
+    }
+
+    /// Who answers for which of the groups that it offers, each once.
+    fn sources(&self) -> Vec<(Groups, &'static str)> {
+        let mut sources: Vec<(Groups, &'static str)> = Vec::new();
+        for group in (self.offers() - Groups::MISSING).iter() {
+            let source = self.source_of(group);
+            match sources.iter_mut().find(|(_, name)| *name == source) {
+                Some((groups, _)) => *groups |= group,
+                None => sources.push((group, source)),
+            }
+        }
+        sources
+    }
 
     /// What dumps half read may hold, of this source and of whoever hands its tasks on.
     fn budget(&self) -> &Arc<Budget>;

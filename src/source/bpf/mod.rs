@@ -6,10 +6,12 @@ mod iterator;
 mod mappings;
 mod memory;
 mod programs;
+mod refusal;
 mod slots;
 mod tasks;
 #[cfg(test)]
 pub(crate) mod testing;
+mod verifier;
 
 use super::procfs::ProcfsSource;
 use super::{Budget, Limits, Selection, Source, SourceError, TaskstatsError, Walk};
@@ -24,7 +26,8 @@ use programs::{Ask, Mode, Outcome, Programs};
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-pub use programs::LoadError;
+pub use refusal::LoadError;
+pub use verifier::{Verified, verify};
 
 /// Tasks from BPF programs; memory that they cannot read (unusual command lines, statistics of mappings) as the /proc
 /// source reads it, under the same deadlines.
@@ -119,6 +122,10 @@ impl BpfSource {
 impl Source for BpfSource {
     fn name(&self) -> &'static str {
         if self.programs.iterates() { "bpf-iter" } else { "bpf" }
+    }
+
+    fn source_of(&self, group: Groups) -> &'static str {
+        if self.programs.told().contains(group) { self.name() } else { self.procfs.source_of(group) }
     }
 
     fn budget(&self) -> &Arc<Budget> {

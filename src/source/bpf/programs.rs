@@ -21,15 +21,17 @@ use super::files::abi::{self as files_abi, FilesRequest, FilesSlot, PIDFD_NAME};
 use super::iterator::TaskIterator;
 use super::mappings::abi::{MAPPINGS, MappingRequest, MappingSlot, TARGETS};
 use super::memory::direct_map::{Samples, memory_end};
+use super::refusal::{LoadError, explained, listen};
 use super::slots::{Lease, Slots};
 use super::tasks::abi::{Request, TaskSlot};
+use super::verifier::{Verified, verified};
 use crate::access::Reader;
 use crate::proc_files::page_size;
 use crate::protocol::Groups;
 use crate::source::SourceError;
 use caps::CapSet;
-use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use libbpf_rs::{ErrorExt, ProgramInput, ProgramMut};
+use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
+use libbpf_rs::{ErrorExt, Object, Program, ProgramInput, ProgramMut};
 use nix::fcntl::readlink;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::fstat;
@@ -39,41 +41,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
-use thiserror::Error;
 use zerocopy::IntoBytes;
-
-/// Why the programs cannot be used.
-#[derive(Debug, Error)]
-pub enum LoadError {
-    /// Nobody has tried them on such a processor.
-    #[error("the BPF programs are made for x86-64 and arm64")]
-    Architecture,
-    /// The kernel refuses them, or this process may not load any.
-    #[error(
-        "the kernel does not take the BPF programs: {0} (they need CAP_BPF and CAP_PERFMON, BTF, and Linux 6.7 or so)"
-    )]
-    Refused(#[source] libbpf_rs::Error),
-    /// It refuses the iterator.
-    #[error(
-        "the kernel does not take the BPF iterator: {0} (it needs CAP_BPF and CAP_PERFMON, BTF, and Linux 5.15 or so)"
-    )]
-    IteratorRefused(#[source] libbpf_rs::Error),
-    /// What loads does not work.
-    #[error("the BPF programs do not work here: {0}")]
-    Unusable(#[source] io::Error),
-}
-
-impl From<libbpf_rs::Error> for LoadError {
-    fn from(error: libbpf_rs::Error) -> Self {
-        LoadError::Refused(error)
-    }
-}
-
-impl From<io::Error> for LoadError {
-    fn from(error: io::Error) -> Self {
-        LoadError::Unusable(error)
-    }
-}
 
 /// `enum mode` of abi.h.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -143,14 +111,16 @@ const TASK_SLOTS: u32 = 8;
 const MAPPING_SLOTS: u32 = 4;
 const FILES_SLOTS: u32 = 4;
 
-/// The loaded programs with their slots.
+/// The loaded programs with their slots. Where one of them does not load, its groups come from files.
 pub struct Programs {
     tasks: Tasks,
     task_slots: Arc<Slots<TaskSlot>>,
     mappings: Option<(skeleton::mappings::MappingsSkel<'static>, Arc<Slots<MappingSlot>>)>,
     files: Option<(skeleton::files::FilesSkel<'static>, Arc<Slots<FilesSlot>>)>,
-    /// The tasks program can read command lines.
+    /// The tasks program can read command lines and environments.
     reads_lines: bool,
+    /// The groups that it was loaded without.
+    left_out: Groups,
 }
 
 /// What fills slots with records of tasks.
@@ -164,50 +134,127 @@ unsafe impl Send for Programs {}
 // SAFETY: as above.
 unsafe impl Sync for Programs {}
 
-impl Programs {
-    /// Loads the programs.
-    pub fn load() -> Result<Programs, LoadError> {
-        prepare()?;
-        let page_shift = page_size().trailing_zeros();
+/// The groups without which the tasks program loads as well (`left_out` of sections.h).
+const PARTS: Groups = Groups::CMDLINE
+    .union(Groups::GROUPS)
+    .union(Groups::SCHED)
+    .union(Groups::IO)
+    .union(Groups::CGROUP)
+    .union(Groups::NS)
+    .union(Groups::FD_COUNT)
+    .union(Groups::ENVIRON)
+    .union(Groups::MISC);
 
+/// Loads with as many of [`PARTS`] as can be: `load` is told which to leave out. Gives those, each with the reason.
+fn with_most_parts<T>(
+    load: impl Fn(Groups) -> Result<T, LoadError>,
+) -> Result<(T, Vec<(Groups, LoadError)>), LoadError> {
+    match load(Groups::empty()) {
+        Ok(loaded) => return Ok((loaded, Vec::new())),
+        Err(why) if !why.is_of_a_part() => return Err(why),
+        Err(_) => {}
+    }
+    let mut left_out = PARTS;
+    let mut loaded = load(left_out)?;
+    let mut reasons = Vec::new();
+    for part in PARTS.iter() {
+        match load(left_out - part) {
+            Ok(more) => (loaded, left_out) = (more, left_out - part),
+            Err(why) => reasons.push((part, why)),
+        }
+    }
+    Ok((loaded, reasons))
+}
+
+/// What loads, with what libbpf said of it.
+type Said<T> = Result<(T, String), LoadError>;
+
+fn load_tasks(left_out: Groups, log_level: u32) -> Said<skeleton::tasks::TasksSkel<'static>> {
+    explained("tasks", || {
         let mut open = skeleton::tasks::TasksSkelBuilder::default().open(forever())?;
         if let Some(constants) = open.maps.rodata_data.as_deref_mut() {
             constants.cpus = libbpf_rs::num_possible_cpus()? as u32;
-            constants.page_shift = page_shift;
+            constants.page_shift = page_size().trailing_zeros();
+            constants.left_out = left_out.bits();
         }
+        open.progs.calibrate.set_autoload(!left_out.contains(Groups::CMDLINE | Groups::ENVIRON));
+        open.progs.gather.set_log_level(log_level);
         open.maps.slots.set_max_entries(TASK_SLOTS)?;
         open.maps.batches.set_max_entries(TASK_SLOTS)?;
-        let mut tasks = open.load()?;
-        run(&tasks.progs.prepare, &mut [])?;
-        let reads_lines = find_direct_map(&mut tasks).map_err(|why| {
-            log::info!("command lines are read through the kernel, not from its page tables: {why}");
-        });
-        let task_slots = Slots::map(tasks.maps.slots.as_fd(), TASK_SLOTS)?;
+        open.load()
+    })
+}
 
+fn load_mappings(log_level: u32) -> Said<skeleton::mappings::MappingsSkel<'static>> {
+    explained("mappings", || {
         let mut open = skeleton::mappings::MappingsSkelBuilder::default().open(forever())?;
         if let Some(constants) = open.maps.rodata_data.as_deref_mut() {
-            constants.page_shift = page_shift;
+            constants.page_shift = page_size().trailing_zeros();
         }
+        open.progs.gather_mappings.set_log_level(log_level);
         open.maps.mapping_slots.set_max_entries(MAPPING_SLOTS)?;
         open.maps.works.set_max_entries(MAPPING_SLOTS)?;
-        let mappings = open.load()?;
-        let mapping_slots = Slots::map(mappings.maps.mapping_slots.as_fd(), MAPPING_SLOTS)?;
+        open.load()
+    })
+}
 
+fn load_files(log_level: u32) -> Said<skeleton::files::FilesSkel<'static>> {
+    explained("files", || {
         let mut open = skeleton::files::FilesSkelBuilder::default().open(forever())?;
         if let Some(constants) = open.maps.rodata_data.as_deref_mut() {
             constants.pidfd_names = pidfd_is_named();
         }
+        open.progs.gather_files.set_log_level(log_level);
         open.maps.files_slots.set_max_entries(FILES_SLOTS)?;
         open.maps.works.set_max_entries(FILES_SLOTS)?;
-        let files = open.load()?;
-        let files_slots = Slots::map(files.maps.files_slots.as_fd(), FILES_SLOTS)?;
-        Ok(Programs {
-            tasks: Tasks::Program(tasks),
-            task_slots,
-            mappings: Some((mappings, mapping_slots)),
-            files: Some((files, files_slots)),
-            reads_lines: reads_lines.is_ok(),
-        })
+        open.load()
+    })
+}
+
+/// What loaded, if anything; else says which groups come from files, and why.
+fn or_files<T>(groups: &str, loaded: Result<T, LoadError>) -> Option<T> {
+    loaded.map_err(|why| log::warn!("{groups}: from files of /proc, which is slower, because {why}")).ok()
+}
+
+impl Programs {
+    /// Loads the programs.
+    ///
+    /// # Errors
+    /// Where there are no records of tasks. Where something else does not load, its groups come from files.
+    pub fn load() -> Result<Programs, LoadError> {
+        prepare()?;
+        let (mut tasks, reasons) = with_most_parts(|left_out| Ok(load_tasks(left_out, 0)?.0))?;
+        let mut left_out = Groups::empty();
+        for (part, why) in reasons {
+            let names: Vec<&str> = part.iter_names().map(|(name, _)| name).collect();
+            or_files::<()>(&names.join(" "), Err(why));
+            left_out |= part;
+        }
+        run(&tasks.progs.prepare, &mut [])?;
+        let reads_lines = match left_out.contains(Groups::CMDLINE | Groups::ENVIRON) {
+            true => Ok(()),
+            false => find_direct_map(&mut tasks),
+        };
+        if let Err(why) = &reads_lines {
+            log::info!("command lines are read through the kernel, not from its page tables: {why}");
+        }
+        let task_slots = Slots::map(tasks.maps.slots.as_fd(), TASK_SLOTS)?;
+        let mappings = or_files(
+            "VMA",
+            load_mappings(0).and_then(|(mappings, _)| {
+                let slots = Slots::map(mappings.maps.mapping_slots.as_fd(), MAPPING_SLOTS)?;
+                Ok((mappings, slots))
+            }),
+        );
+        let files = or_files(
+            "FILES FD",
+            load_files(0).and_then(|(files, _)| {
+                let slots = Slots::map(files.maps.files_slots.as_fd(), FILES_SLOTS)?;
+                Ok((files, slots))
+            }),
+        );
+        let reads_lines = reads_lines.is_ok() && !left_out.contains(Groups::CMDLINE | Groups::ENVIRON);
+        Ok(Programs { tasks: Tasks::Program(tasks), task_slots, mappings, files, reads_lines, left_out })
     }
 
     /// Loads the iterator, which gives records only.
@@ -218,7 +265,8 @@ impl Programs {
         let memory = memfd_create(c"slots", MFdFlags::MFD_CLOEXEC).map_err(io::Error::from)?;
         ftruncate(&memory, i64::from(TASK_SLOTS) * size_of::<TaskSlot>() as i64).map_err(io::Error::from)?;
         let task_slots = Slots::map(memory.as_fd(), TASK_SLOTS)?;
-        let programs = Programs { tasks, task_slots, mappings: None, files: None, reads_lines: false };
+        let programs =
+            Programs { tasks, task_slots, mappings: None, files: None, reads_lines: false, left_out: PARTS };
         // That it shows this very process is the proof that it works; older kernels want more rights for that than who
         // answers readers should have.
         let (mut slot, own) = (programs.slot(), std::process::id());
@@ -229,6 +277,47 @@ impl Programs {
             [record] if record.base.pid == own => Ok(programs),
             _ => Err(io::Error::other("it does not show this process").into()),
         }
+    }
+
+    /// Loads each program once more, and gives what the verifier counted.
+    pub fn verify() -> Vec<(&'static str, Result<Vec<Verified>, LoadError>)> {
+        const SUMS: u32 = 4;
+        fn counted(object: &Object, said: &str) -> Vec<Verified> {
+            let counts = |program: Program<'_>| {
+                verified(program.as_fd(), program.name().to_string_lossy().into_owned(), said)
+            };
+            object.progs().filter_map(counts).collect()
+        }
+        if let Err(why) = prepare() {
+            return vec![("tasks", Err(why))];
+        }
+        vec![
+            ("tasks", load_tasks(Groups::empty(), SUMS).map(|(tasks, said)| counted(tasks.object(), &said))),
+            ("mappings", load_mappings(SUMS).map(|(mappings, said)| counted(mappings.object(), &said))),
+            ("files", load_files(SUMS).map(|(files, said)| counted(files.object(), &said))),
+            (
+                "iterator",
+                TaskIterator::open(TASK_SLOTS, SUMS)
+                    .map(|(iterator, said)| counted(iterator.object(), &said)),
+            ),
+        ]
+    }
+
+    /// Which of the groups the programs tell. The others are read from files.
+    pub fn told(&self) -> Groups {
+        if self.iterates() {
+            return Groups::BASE | Groups::CRED | Groups::STAT;
+        }
+        let lists = [
+            (self.reads_lines, Groups::CMDLINE | Groups::ENVIRON),
+            (self.mappings.is_some(), Groups::VMA),
+            (self.files.is_some(), Groups::FILES | Groups::FD),
+        ];
+        let lists =
+            lists.into_iter().filter(|(told, _)| *told).fold(Groups::empty(), |all, (_, some)| all | some);
+        let sections =
+            Groups::GROUPS | Groups::SCHED | Groups::IO | Groups::CGROUP | Groups::NS | Groups::FD_COUNT;
+        Groups::BASE | Groups::CRED | Groups::STAT | Groups::STATM | ((lists | sections) - self.left_out)
     }
 
     /// Records come from the kernel's own walk.
@@ -245,7 +334,7 @@ impl Programs {
 
     /// The tasks program reads command lines along with records, where asked to.
     pub fn reads_lines(&self) -> bool {
-        self.reads_lines
+        self.reads_lines && !self.left_out.contains(Groups::CMDLINE)
     }
 
     /// Borrows a slot for the tasks program.
@@ -302,7 +391,7 @@ impl Programs {
             reader: reader.tid,
             groups: (ask.groups & (Groups::NATIVE | Groups::OWN)).bits(),
             options: if ask.per_thread { WITH_THREADS | THREAD_STAT } else { 0 }
-                | if ask.lines && self.reads_lines { WITH_LINES } else { 0 },
+                | if ask.lines && self.reads_lines() { WITH_LINES } else { 0 },
             first: ask.first,
             last: u32::MAX,
             target: ask.target,
@@ -386,7 +475,7 @@ fn prepare() -> Result<(), LoadError> {
     if cfg!(not(any(target_arch = "x86_64", target_arch = "aarch64"))) {
         return Err(LoadError::Architecture);
     }
-    libbpf_rs::set_print(Some((libbpf_rs::PrintLevel::Debug, |_, text| log::debug!("{}", text.trim_end()))));
+    listen();
     Ok(())
 }
 
@@ -444,5 +533,40 @@ fn run(program: &ProgramMut<'_>, context: &mut [u8]) -> io::Result<()> {
     {
         0 => Ok(()),
         code => Err(io::Error::other(format!("a BPF program gave up with {code}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_part_that_does_not_load_costs_no_other() {
+        let broken = Groups::SCHED | Groups::NS;
+        let refused = || LoadError::NoField { program: "tasks", field: "struct tty_struct.ctrl".into() };
+        let load = |left_out: Groups| if left_out.contains(broken) { Ok(left_out) } else { Err(refused()) };
+        let (loaded, reasons) = with_most_parts(load).unwrap();
+        assert_eq!(loaded, broken);
+        assert_eq!(reasons.iter().map(|(part, _)| *part).collect::<Vec<_>>(), [Groups::SCHED, Groups::NS]);
+        assert!(with_most_parts(|_| Err::<(), _>(refused())).is_err());
+        let tries = std::cell::Cell::new(0);
+        let denied = with_most_parts(|_| {
+            tries.set(tries.get() + 1);
+            Err::<(), _>(LoadError::NotPermitted)
+        });
+        assert!(denied.is_err() && tries.get() == 1);
+    }
+
+    #[test]
+    fn each_part_can_be_left_out() {
+        let test = "each_part_can_be_left_out";
+        if crate::source::available(test, prepare()).is_none() {
+            return;
+        }
+        for part in PARTS.iter().chain([PARTS]) {
+            if crate::source::available(test, load_tasks(part, 0)).is_none() {
+                return;
+            }
+        }
     }
 }

@@ -7,7 +7,8 @@ use crate::access::{CAP_SYS_PTRACE, Reader};
 use crate::proc_files::page_size;
 use crate::protocol::Groups;
 use crate::source::bpf::programs::skeleton::iterator::{IteratorSkel, IteratorSkelBuilder};
-use crate::source::bpf::programs::{AT_ONCE, Answer, Ask, LoadError, Mode, Outcome, forever};
+use crate::source::bpf::programs::{AT_ONCE, Answer, Ask, Mode, Outcome, forever};
+use crate::source::bpf::refusal::{LoadError, explained};
 use crate::source::bpf::tasks::abi::{RECORDS, TaskSlot};
 use crate::task::TaskRecord;
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
@@ -49,20 +50,25 @@ pub struct TaskIterator {
 }
 
 impl TaskIterator {
-    /// Loads the program, for at most `threads` threads at once.
-    pub fn load(threads: u32) -> Result<TaskIterator, LoadError> {
-        let load = || {
+    /// Loads the program, for at most `threads` threads at once; gives what libbpf said of it, too.
+    pub fn open(threads: u32, log_level: u32) -> Result<(IteratorSkel<'static>, String), LoadError> {
+        explained("iterator", || {
             let mut open = IteratorSkelBuilder::default().open(forever())?;
             if let Some(constants) = open.maps.rodata_data.as_deref_mut() {
                 constants.cpus = libbpf_rs::num_possible_cpus()? as u32;
                 constants.page_shift = page_size().trailing_zeros();
             }
+            open.progs.each_task.set_log_level(log_level);
             open.maps.works.set_max_entries(threads)?;
-            let skeleton = open.load()?;
-            let link = skeleton.progs.each_task.attach()?;
-            Ok(TaskIterator { skeleton, link, parked: Mutex::default() })
-        };
-        let iterator = load().map_err(LoadError::IteratorRefused)?;
+            open.load()
+        })
+    }
+
+    /// Loads the program, for at most `threads` threads at once.
+    pub fn load(threads: u32) -> Result<TaskIterator, LoadError> {
+        let (skeleton, _) = TaskIterator::open(threads, 0)?;
+        let (link, _) = explained("iterator", || skeleton.progs.each_task.attach())?;
+        let iterator = TaskIterator { skeleton, link, parked: Mutex::default() };
         let prepare = Question { options: PREPARE, ..Question::default() };
         match iterator.walk(&prepare, 1)?.is_empty() {
             true => Ok(iterator),
@@ -121,7 +127,7 @@ impl TaskIterator {
         };
         let mut stream = match parked {
             Some((_, stream)) => stream,
-            None => self.open()?,
+            None => self.begin()?,
         };
         let mut records = Vec::new();
         self.read(&mut stream, &question, limit, &mut records)?;
@@ -176,14 +182,14 @@ impl TaskIterator {
         }
     }
 
-    fn open(&self) -> io::Result<Iter> {
+    fn begin(&self) -> io::Result<Iter> {
         Iter::new(&self.link).map_err(io::Error::other)
     }
 
     /// The answer to a question of a new walk, at most `limit` records.
     fn walk(&self, question: &Question, limit: usize) -> io::Result<Vec<TaskRecord>> {
         let mut records = Vec::new();
-        self.read(&mut self.open()?, question, limit, &mut records)?;
+        self.read(&mut self.begin()?, question, limit, &mut records)?;
         Ok(records)
     }
 

@@ -25,7 +25,8 @@ static __always_inline void read_ahead(struct view *view, u64 address) {
     view->length = view->sections_length = UNTOLD;
     view->sections_at = view->used;
     if (!slot || is_full(view)) return;
-    if (view->options & WITH_LINES && memory) view->length = read_area(slot, view, view->used, memory, THE_ARGUMENTS);
+    if (takes(CMDLINE) && view->options & WITH_LINES && memory)
+        view->length = read_area(slot, view, view->used, memory, THE_ARGUMENTS);
     if (!view->sections) return;
     if (view->length != UNTOLD) view->sections_at += view->length;
     view->sections_at = (view->sections_at + 7) & ~7;

@@ -11,6 +11,11 @@
 #pragma once
 #include "memory/command_line.h"
 
+/* Set by the driver before loading: bits of the groups whose code this kernel does not take. It is left out then. */
+const volatile u64 left_out = 0;
+#define CMDLINE 5
+#define takes(group) (!(left_out >> (group) & 1))
+
 #define PF_EXITING 0x4
 #define WHOLE_GIDS 64
 #define MAX_LEVELS 33
@@ -303,7 +308,7 @@ GLOBAL u32 write_misc(struct slot *slot, u32 to, u64 address, struct view *view)
     return sizeof(*out);
 }
 
-#define asks(view, group) ((view)->sections >> ((group) - 32) & 1)
+#define asks(view, group) (takes(group) && (view)->sections >> ((group) - 32) & 1)
 
 /* Writes what is asked for, by ascending ids, but for the environment, which stands behind it; returns how many bytes that
  * took. */

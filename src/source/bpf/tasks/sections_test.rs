@@ -2,7 +2,8 @@
 
 use crate::access::Reader;
 use crate::protocol::Groups;
-use crate::source::bpf::programs::{Ask, LoadError, Programs};
+use crate::source::bpf::programs::{Ask, Programs};
+use crate::source::bpf::refusal::LoadError;
 use crate::source::bpf::testing::{Killed, available};
 use std::collections::BTreeMap;
 use std::fs;

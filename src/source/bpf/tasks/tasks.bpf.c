@@ -232,7 +232,7 @@ GLOBAL u32 warm(struct batch *batch, struct view *view, u32 count) {
     warm_tasks(batch, view, count);
     warm_rights(batch, view, count);
     if (view->groups & STATM) warm_memories(batch, view, count);
-    if (lines || (direct_map && view->sections >> (ENVIRON - 32) & 1)) {
+    if ((takes(CMDLINE) && lines) || (takes(ENVIRON) && direct_map && view->sections >> (ENVIRON - 32) & 1)) {
         begin_lines(batch, count, lines);
         warm_lines(batch, count);
     }
