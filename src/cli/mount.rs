@@ -67,7 +67,13 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     let limits = options.limits.limits();
     let mount = MountOptions { dir: options.dir };
     let filesystem = || {
-        let (source, _) = open_source(options.source, limits)?;
+        let (source, proc_root) = open_source(options.source, limits)?;
+        // Found out by processes of its own, which whoever answers readers may not make.
+        if proc_root.shows_undumpable_zombies().is_none() {
+            log::warn!(
+                "cannot find out how this kernel guards tasks without memory: users may not be shown zombies of theirs"
+            );
+        }
         if let Err(why) = source.taskstats() {
             log::info!("no TASKSTATS: {why}");
         }

@@ -6,6 +6,7 @@
 pub(crate) mod fields;
 mod kept_file;
 mod maps;
+mod memoryless;
 mod open_file;
 mod stat;
 mod status;
@@ -29,6 +30,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// Inode numbers of the namespaces this process lives in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +49,7 @@ pub struct ProcRoot {
     path: PathBuf,
     dir: OwnedFd,
     own: OwnNamespaces,
-    remembers_dumpable: Option<bool>,
+    shows_undumpable_zombies: OnceLock<Option<bool>>,
     tick: u64,
     labels: bool,
 }
@@ -68,7 +70,7 @@ impl ProcRoot {
             path,
             dir: dir.into(),
             own: OwnNamespaces { user: inode("user"), pid: inode("pid"), cgroup: inode("cgroup") },
-            remembers_dumpable: kernel_remembers_dumpable(),
+            shows_undumpable_zombies: OnceLock::new(),
             tick: 1_000_000_000 / clock_ticks(),
             labels: std::fs::read("/proc/self/attr/current").is_ok(),
         })
@@ -84,10 +86,11 @@ impl ProcRoot {
         self.own
     }
 
-    /// Whether this kernel remembers for a task without memory if it was dumpable (`task_struct.user_dumpable`);
-    /// `None` where that cannot be found out.
-    pub fn remembers_dumpable(&self) -> Option<bool> {
-        self.remembers_dumpable
+    /// Whether this kernel shows a task that was not dumpable to its user once it has no memory any more; `None` where that
+    /// cannot be found out. Asked for the first time it makes three short-lived processes to try: a process that will give
+    /// up the right to do so asks before.
+    pub fn shows_undumpable_zombies(&self) -> Option<bool> {
+        *self.shows_undumpable_zombies.get_or_init(|| memoryless::shows_undumpable_zombies(&self.dir))
     }
 
     /// Nanoseconds of a clock tick.
@@ -230,7 +233,7 @@ impl TaskDir {
     }
 
     /// The owner that /proc gives the task's files: its effective ids if the task is dumpable, root's if not
-    /// (`task_dump_owner`).
+    /// (`task_dump_owner`). Without memory it is root's, until Linux 7.2 remembers in `exec_state` what it was.
     ///
     /// # Errors
     /// As [`TaskDir::read`].
@@ -317,13 +320,6 @@ fn numeric_names(dir: &impl AsFd, below: &str) -> nix::Result<Vec<u32>> {
         }
     }
     Ok(names)
-}
-
-/// A kernel that has the field shows it in its type information, as a name. Asked for once, and never by version:
-/// it was carried back to older kernels.
-fn kernel_remembers_dumpable() -> Option<bool> {
-    let types = std::fs::read("/sys/kernel/btf/vmlinux").ok()?;
-    Some(memchr::memmem::find(&types, b"\0user_dumpable\0").is_some())
 }
 
 /// The number that these bytes spell, if they are nothing but decimal digits.

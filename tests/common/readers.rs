@@ -4,6 +4,7 @@ use super::identity::{CAP_SYS_PTRACE, Caps, Identity};
 use super::proc;
 use super::sources::Source;
 use super::zoo::users::{ALICE, BOB};
+use std::os::unix::fs::MetadataExt;
 
 /// One of each.
 pub const READERS: &[Identity] = &[
@@ -45,7 +46,10 @@ pub fn cannot_be_known(source: &Source, reader: &Identity, pid: u32) -> bool {
     };
     let Some(status) = proc::Status::of(&pid.to_string()) else { return true };
     let (uids, gids) = (status.ids("Uid"), status.ids("Gid"));
-    // Root's files in /proc are root's whether the task is dumpable or not; without memory nothing shows it at all.
-    let in_the_dark = (uids[1], gids[1]) == (0, 0) || status.bytes("VmSize").is_none();
+    // Root's files in /proc are root's whether the task is dumpable or not; so are those of tasks without memory, except on
+    // kernels that remember whose they were.
+    let owner = std::fs::metadata(format!("/proc/{pid}/status")).map_or(0, |file| file.uid());
+    let remembered = owner != 0 && owner == uids[1];
+    let in_the_dark = (uids[1], gids[1]) == (0, 0) || status.bytes("VmSize").is_none() && !remembered;
     !source.knows_dumpable && !has_ptrace && in_the_dark
 }

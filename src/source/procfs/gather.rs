@@ -291,12 +291,9 @@ fn facts(root: &ProcRoot, reader: &Reader, dir: &TaskDir, status: &Status, recor
     }
     facts.set(Facts::SAME_USER_NS, same);
     facts.set(Facts::PTRACE_OVER_TASK, over_task);
-    match status.has_memory {
-        true => facts |= dumpable(root, dir, record),
-        false if root.remembers_dumpable() == Some(false) => facts |= Facts::DUMPABLE | Facts::DUMPABLE_KNOWN,
-        false => {}
-    }
+    let by_memory_alone = !status.has_memory && root.shows_undumpable_zombies() == Some(true);
     facts
+        | if by_memory_alone { Facts::DUMPABLE | Facts::DUMPABLE_KNOWN } else { dumpable(root, dir, record) }
 }
 
 /// Whether the task is dumpable, and in the reader's own user namespace.
@@ -317,7 +314,8 @@ fn dumpable(root: &ProcRoot, dir: &TaskDir, record: &TaskRecord) -> Facts {
     };
     match dir.owner_of_files() {
         _ if roots.contains(&Some(ids.0)) && (ids.0 != 0 || ids == (0, 0)) => Facts::empty(),
-        Ok(owner) if owner == ids => Facts::DUMPABLE | Facts::DUMPABLE_KNOWN,
+        // Of a task without memory it tells only where its owner is remembered.
+        Ok(owner) if owner == ids => Facts::DUMPABLE | Facts::DUMPABLE_KNOWN | Facts::EXEC_STATE,
         Ok(_) => Facts::DUMPABLE_KNOWN,
         Err(_) => Facts::empty(),
     }
