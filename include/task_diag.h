@@ -1041,7 +1041,7 @@ static inline const char *task_diag_reason(int error)
 		return "the daemon behind this file has ended";
 	case EACCES:
 	case EPERM:
-		return "not allowed; the reader may live in another namespace than the daemon";
+		return "not allowed: to open the file, or the daemon cannot tell who this process is";
 	case EPROTO:
 		return "the file does not speak the protocol of task_diag";
 	case EBUSY:

@@ -138,7 +138,7 @@ class Unavailable(OSError):
         errno.ECONNABORTED: 'the service behind this file has ended',
         errno.EPROTO: 'the file does not speak the protocol of task_diag',
         errno.EINVAL: 'the service does not know this way to ask',
-        errno.EACCES: 'not allowed; the reader may live in another namespace than the service',
+        errno.EACCES: 'not allowed: to open the file, or the service cannot tell who this process is',
     }
 
     @classmethod

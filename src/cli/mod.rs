@@ -10,8 +10,10 @@ mod shell_files;
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 use std::io;
+use std::num::ParseIntError;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 use task_diag::proc_files::ProcRoot;
@@ -127,26 +129,33 @@ enum SourceChoice {
     Procfs,
 }
 
+/// A number of things without which nothing would be answered.
+fn at_least_one<T: FromStr<Err = ParseIntError> + PartialEq + Default>(text: &str) -> anyhow::Result<T> {
+    let number = text.parse()?;
+    anyhow::ensure!(number != T::default(), "it has to be 1 or more");
+    Ok(number)
+}
+
 /// What readers may cost.
 #[derive(Clone, Copy, Debug, clap::Args)]
 struct LimitOptions {
     /// Milliseconds to wait for the memory of one task
-    #[arg(long, default_value_t = 200, value_name = "MS")]
+    #[arg(long, default_value_t = 200, value_name = "MS", value_parser = at_least_one::<u64>)]
     target_deadline: u64,
     /// Milliseconds to wait for memory in one read
-    #[arg(long, default_value_t = 2000, value_name = "MS")]
+    #[arg(long, default_value_t = 2000, value_name = "MS", value_parser = at_least_one::<u64>)]
     read_deadline: u64,
     /// MiB kept for dumps half read
-    #[arg(long, default_value_t = 256, value_name = "MIB")]
+    #[arg(long, default_value_t = 256, value_name = "MIB", value_parser = at_least_one::<usize>)]
     parked: usize,
     /// MiB kept for dumps half read by one user
-    #[arg(long, default_value_t = 64, value_name = "MIB")]
+    #[arg(long, default_value_t = 64, value_name = "MIB", value_parser = at_least_one::<usize>)]
     parked_per_user: usize,
     /// Files that may be open at once
-    #[arg(long, default_value_t = 65536, value_name = "COUNT")]
+    #[arg(long, default_value_t = 65536, value_name = "COUNT", value_parser = at_least_one::<usize>)]
     files: usize,
     /// Files that one user may have open at once
-    #[arg(long, default_value_t = 16384, value_name = "COUNT")]
+    #[arg(long, default_value_t = 16384, value_name = "COUNT", value_parser = at_least_one::<usize>)]
     files_per_user: usize,
 }
 

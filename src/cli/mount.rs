@@ -1,6 +1,6 @@
 //! `task-diag mount DIR`: the daemon.
 
-use super::{LimitOptions, SourceChoice, open_source};
+use super::{LimitOptions, SourceChoice, at_least_one, open_source};
 use anyhow::Context;
 use nix::unistd::Group;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ pub struct Options {
     #[arg(long, value_enum, default_value_t)]
     source: SourceChoice,
     /// Reads that are gathered at once; one user's are fewer
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 8, value_parser = at_least_one::<usize>)]
     threads: usize,
     /// What to show of tasks that a reader may not look at: nothing, or what /proc shows of them to everyone
     #[arg(long, value_enum, default_value_t)]
@@ -63,7 +63,26 @@ fn group(text: &str) -> anyhow::Result<u32> {
     }
 }
 
+/// Closes what whoever started the daemon left open besides the standard descriptors: it would stay open as long as this runs.
+fn close_inherited() -> anyhow::Result<()> {
+    // SAFETY: the process has just begun and has opened nothing itself.
+    if unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) } == 0 {
+        return Ok(());
+    }
+    // Before Linux 5.9. One of them is the directory's own, and closed already.
+    let names = std::fs::read_dir("/proc/self/fd").context("cannot read /proc/self/fd; is /proc mounted?")?;
+    let names: Vec<_> = names.collect::<Result<_, _>>()?;
+    for fd in
+        names.iter().filter_map(|name| name.file_name().to_str()?.parse().ok()).filter(|fd: &i32| *fd > 2)
+    {
+        // SAFETY: as above.
+        unsafe { libc::close(fd) };
+    }
+    Ok(())
+}
+
 pub fn run(options: Options) -> anyhow::Result<()> {
+    close_inherited()?;
     let limits = options.limits.limits();
     let mount = MountOptions { dir: options.dir };
     let filesystem = || {

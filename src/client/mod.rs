@@ -64,6 +64,12 @@ pub const DEFAULT_BUFFER: usize = 160 * 1024;
 /// Why a dump cannot be had.
 #[derive(Debug, Error)]
 pub enum ClientError {
+    /// The file could not be opened; the message says what that means.
+    #[error("{}", meaning_of_open(.source))]
+    Open {
+        /// What `open` said.
+        source: io::Error,
+    },
     /// The file refused a request or a read; the message says what that means.
     #[error("{}", meaning(.source))]
     Io {
@@ -80,7 +86,7 @@ impl ClientError {
     /// The error number of the call that failed; `None` for an answer that is malformed.
     pub fn errno(&self) -> Option<i32> {
         match self {
-            ClientError::Io { source } => source.raw_os_error(),
+            ClientError::Open { source } | ClientError::Io { source } => source.raw_os_error(),
             ClientError::Decode(_) => None,
         }
     }
@@ -91,21 +97,34 @@ impl ClientError {
     }
 }
 
+fn meaning_of_open(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::ENOENT | libc::ENOTDIR) => "no such file; is the task-diag service running?",
+        Some(libc::EACCES | libc::EPERM) => {
+            "not allowed to open it; permissions or a security module keep this user out, or another user mounted it for \
+             themselves alone"
+        }
+        Some(libc::ENOTCONN | libc::ECONNABORTED) => ENDED,
+        Some(libc::EMFILE) => {
+            "too many open files: of this process (ulimit -n), or of this user at the service (--files-per-user)"
+        }
+        Some(libc::ENFILE) => "too many open files: the machine or the service has no more to give",
+        _ if error.kind() == io::ErrorKind::InvalidInput => "nothing can be asked of it",
+        _ => "it cannot be opened",
+    }
+}
+
+const ENDED: &str = "the service behind this mount has ended; start it again";
+
 fn meaning(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
-        Some(libc::ENOENT) => "no such file; is the task-diag service running?",
-        Some(libc::ENOTCONN | libc::ECONNABORTED) => {
-            "the service behind this mount has ended; start it again"
-        }
+        Some(libc::ENOTCONN | libc::ECONNABORTED) => ENDED,
         Some(libc::ESRCH) => "there is no task of that id",
-        Some(libc::EACCES) => "not allowed; the reader may live in another namespace than the service",
-        Some(libc::EMFILE) => "too many open files: raise the limit of this process (ulimit -n)",
-        Some(libc::ENFILE) => "too many open files: the machine or the service has no more to give",
+        Some(libc::EACCES) => "the service cannot tell who this process is; it may live in another namespace",
         Some(libc::EBUSY) => "an earlier request has not been read to its end",
         Some(libc::ENOMEM) => {
             "this user holds too much of dumps half read; end some, or read with larger buffers"
         }
-        _ if error.kind() == io::ErrorKind::InvalidInput => "this is not a task_diag file",
         _ => "cannot exchange requests with the service",
     }
 }
@@ -126,7 +145,7 @@ impl Client<Mount> {
     /// # Errors
     /// What `open` says, and `InvalidInput` for a file that no such server stands behind.
     pub fn open(path: impl AsRef<Path>) -> Result<Client<Mount>, ClientError> {
-        Ok(Client::over(Mount::open(path)?))
+        Mount::open(path).map(Client::over).map_err(|source| ClientError::Open { source })
     }
 }
 

@@ -133,7 +133,7 @@ pub fn probe(path: impl AsRef<Path>) -> Result<Server, Absent> {
     match client.tasks(Request::one(own, Groups::BASE)) {
         Ok(tasks) if tasks.len() == 1 && tasks[0].tgid == own => {}
         Ok(_) | Err(ClientError::Decode(_)) => return Err(Absent::NotTaskDiag(path.into())),
-        Err(ClientError::Io { source }) => return Err(absent(source, true)),
+        Err(ClientError::Open { source } | ClientError::Io { source }) => return Err(absent(source, true)),
     }
     Ok(Server::beside(path))
 }

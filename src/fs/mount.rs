@@ -39,6 +39,9 @@ pub enum MountError {
     /// A living daemon serves there.
     #[error("{} already has a task_diag mount that answers; stop its daemon first, or mount elsewhere", .0.display())]
     AlreadyServed(PathBuf),
+    /// What does not answer there is none of this program's mounts.
+    #[error("the mount at {} is another program's, and does not answer; unmount it first, or mount elsewhere", .0.display())]
+    AnothersDeadMount(PathBuf),
     /// What a killed daemon left there cannot be unmounted.
     #[error("a dead mount at {} cannot be cleared: {error}; run: fusermount3 -uz {}", .dir.display(), .dir.display())]
     DeadMount {
@@ -51,14 +54,14 @@ pub enum MountError {
     #[error("/dev/fuse is not there; load the module (modprobe fuse), or give the container the device")]
     NoFuse,
     /// Not allowed to mount.
-    #[error(
-        "not allowed to mount at {}: {error}; run as root, or let this user open /dev/fuse, install fusermount3 (package fuse3) and own the directory", .dir.display()
-    )]
+    #[error("not allowed to mount at {}: {error}; {}", .dir.display(), if *.root { "root needs CAP_SYS_ADMIN, /dev/fuse, and a security module that lets it mount" } else { "run as root, or let this user open /dev/fuse, install fusermount3 (package fuse3) and own the directory" })]
     NotAllowed {
         /// Where.
         dir: PathBuf,
         /// Why.
         error: io::Error,
+        /// It was root that tried.
+        root: bool,
     },
     /// The process that answers readers could not begin, and says why.
     #[error("{0}")]
@@ -87,7 +90,15 @@ pub(super) fn prepare(dir: &Path) -> Result<PathBuf, MountError> {
                     dir.canonicalize().map_err(|error| MountError::Directory { dir: dir.into(), error })?;
                 match topmost(&dir) {
                     Ok(Some(mount)) if mount.ours => {}
-                    _ => return Ok(dir),
+                    _ => {
+                        if std::fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_some()) {
+                            log::warn!(
+                                "{} is not empty: what is in it is hidden until this is unmounted",
+                                dir.display()
+                            );
+                        }
+                        return Ok(dir);
+                    }
                 }
                 // What answers may be the child of a daemon that was killed just now, and about to follow it.
                 if round >= 4 {
@@ -97,7 +108,12 @@ pub(super) fn prepare(dir: &Path) -> Result<PathBuf, MountError> {
             }
             // Aborted: it died while it was asked.
             Err(e) if matches!(e.raw_os_error(), Some(libc::ENOTCONN | libc::ECONNABORTED)) => {
-                unmount(dir).map_err(|error| MountError::DeadMount { dir: dir.into(), error })?;
+                let failed = |error| MountError::DeadMount { dir: dir.into(), error };
+                let place = without_asking(dir).map_err(failed)?;
+                if !topmost(&place).map_err(failed)?.is_some_and(|mount| mount.ours) {
+                    return Err(MountError::AnothersDeadMount(place));
+                }
+                unmount(&place).map_err(failed)?;
                 log::warn!("cleared a dead mount at {}", dir.display());
             }
             Err(_) => {
@@ -109,6 +125,21 @@ pub(super) fn prepare(dir: &Path) -> Result<PathBuf, MountError> {
         }
     }
     Err(MountError::DeadMount { dir: dir.into(), error: Errno::EBUSY.into() })
+}
+
+/// The path of a directory without symbolic links, where the directory itself does not answer.
+fn without_asking(dir: &Path) -> io::Result<PathBuf> {
+    let mut dir = dir.to_path_buf();
+    for _ in 0..40 {
+        let Some(name) = dir.file_name() else { break };
+        let above = dir.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        dir = above.canonicalize()?.join(name);
+        match std::fs::read_link(&dir) {
+            Ok(target) => dir = dir.with_file_name("").join(target),
+            Err(_) => return Ok(dir),
+        }
+    }
+    Err(Errno::ELOOP.into())
 }
 
 /// A mount that was made here.
@@ -123,7 +154,7 @@ impl Mounted {
     /// Mounts at `dir`, which [`prepare`] gave. Whoever has the descriptor answers.
     pub fn new(dir: &Path) -> Result<(Mounted, OwnedFd), MountError> {
         let privileged = nix::unistd::geteuid().is_root();
-        let not_allowed = |error| MountError::NotAllowed { dir: dir.into(), error };
+        let not_allowed = |error| MountError::NotAllowed { dir: dir.into(), error, root: privileged };
         let other = |error| MountError::Other { dir: dir.into(), error };
         if !Path::new(DEVICE).exists() {
             return Err(MountError::NoFuse);

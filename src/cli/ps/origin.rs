@@ -65,9 +65,9 @@ impl Origin {
                     (!shows_all).then(|| Origin::direct(SourceChoice::Procfs).ok()).flatten().map(Box::new);
                 Ok(origin)
             }
-            Err(error) if options.path.is_none() => Origin::instead_of(&error.into()),
-            Err(error) => {
-                let error = anyhow::Error::from(ClientError::from(error));
+            Err(source) if options.path.is_none() => Origin::instead_of(&ClientError::Open { source }),
+            Err(source) => {
+                let error = anyhow::Error::from(ClientError::Open { source });
                 Err(error).with_context(|| format!("cannot ask {} (--direct asks no daemon)", path.display()))
             }
         }
