@@ -97,6 +97,61 @@ fn no_door_shows_what_another_file_read() {
     }
 }
 
+/// What an administrator mounts over the file, as container runtimes hide paths, stays there whoever looks, here and in other
+/// mount namespaces; and two open files of other users still show each other nothing.
+#[test]
+fn a_mask_stays() {
+    if !needs::root_and_fuse() {
+        return;
+    }
+    let (secret, name) = secret();
+    let source = sources()[0];
+    let daemon = Daemon::start(&source);
+    let dir = daemon.dir().to_str().unwrap().to_string();
+    for file in ["task_diag", "task-diag", "info", "metrics"] {
+        let path = format!("{dir}/{file}");
+        let script = "mount --make-rprivate / && mount --bind /dev/null \"$1\" && echo masked && read line && \
+                      ls -l \"$2\" > /dev/null; stat -c %F \"$1\"; grep -c \" $1 \" /proc/self/mountinfo";
+        let mut masked = std::process::Command::new("unshare")
+            .args(["-m", "sh", "-c", script, "sh", &path, &dir])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = std::io::BufReader::new(masked.stdout.take().unwrap());
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut said, &mut line).unwrap();
+        assert_eq!(line, "masked\n", "{file}");
+        // The others go on, and look at the name again and again.
+        ALICE.run(|| {
+            for _ in 0..3 {
+                assert!(std::fs::metadata(&path).unwrap().is_file());
+                assert!(std::fs::read_dir(&dir).unwrap().count() >= 4);
+            }
+            if file.starts_with("task") {
+                Handle::open(&path).answers(std::process::id());
+            }
+        });
+        if file.starts_with("task") {
+            let files = [Handle::open(&path), Handle::open(&path)];
+            for (door, open) in DOORS {
+                ask_far(&files[0], &one(secret.pid, Groups::BASE));
+                open(files[0].raw());
+                files[0].read_to_end(4096).unwrap();
+                let bytes = open(files[1].raw());
+                assert_no_trace(&name, &bytes, door);
+                assert!(bytes.is_empty(), "{door}");
+            }
+        }
+        use std::io::Write;
+        masked.stdin.take().unwrap().write_all(b"\n").unwrap();
+        let mut rest = String::new();
+        said.read_to_string(&mut rest).unwrap();
+        assert!(masked.wait().unwrap().success(), "{file}: the mask is gone: {rest}");
+        assert!(rest.starts_with("character special file\n"), "{file}: {rest}");
+    }
+}
+
 /// The ids in an answer that may be anything.
 fn pids(reads: &[u8], seq: u32) -> Vec<u32> {
     wire::messages(reads, seq).iter().map(|message| message.pid).collect()

@@ -2,6 +2,7 @@
 
 use super::handles::{Handles, WaitingRead};
 use super::info::Info;
+use super::nodes::{self, Nodes};
 use super::reads::Reads;
 use super::seldom::Seldom;
 use crate::source::Source;
@@ -14,15 +15,11 @@ use std::ffi::OsStr;
 use std::fmt::Write;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 const INFO: u64 = 2;
 /// What the server has done: for root alone, for it tells of what was hidden.
 const METRICS: u64 = 3;
-/// Every lookup of the interface gets a node of its own from here up: two open files never share a page cache,
-/// so nothing that one of them read can show up in the other.
-const FIRST_TASK_DIAG: u64 = 16;
 
 /// Bytes that one READ or WRITE of the kernel carries at most.
 const MAX_TRANSFER: u32 = 1024 * 1024;
@@ -35,7 +32,7 @@ pub struct TaskDiagFs {
     reads: Reads,
     seldom_opened: Seldom,
     seldom_kept: Seldom,
-    next_node: AtomicU64,
+    nodes: Nodes,
     began: SystemTime,
     uid: u32,
     gid: u32,
@@ -54,7 +51,7 @@ impl TaskDiagFs {
             info,
             seldom_opened: Seldom::default(),
             seldom_kept: Seldom::default(),
-            next_node: AtomicU64::new(FIRST_TASK_DIAG),
+            nodes: Nodes::new(),
             began: SystemTime::now(),
             uid: nix::unistd::geteuid().as_raw(),
             gid: nix::unistd::getegid().as_raw(),
@@ -133,14 +130,21 @@ impl Filesystem for TaskDiagFs {
         Ok(())
     }
 
-    fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+    fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        // Who has the rights of this process here; users' own namespaces are their own affair.
+        let mounts = || req.uid() == self.uid && nodes::is_mounting(req.pid());
         let node = match (parent.0, name.as_encoded_bytes()) {
-            (1, b"task_diag" | b"task-diag") => self.next_node.fetch_add(1, Ordering::Relaxed),
+            (1, b"task_diag") => self.nodes.look_up("task_diag", mounts),
+            (1, b"task-diag") => self.nodes.look_up("task-diag", mounts),
             (1, b"info") => INFO,
             (1, b"metrics") => METRICS,
             _ => return reply.error(Errno::ENOENT),
         };
         reply.entry(&NO_CACHE, &self.attr(node), Generation(0));
+    }
+
+    fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
+        self.nodes.forget(ino.0, nlookup);
     }
 
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
@@ -276,8 +280,8 @@ impl Filesystem for TaskDiagFs {
         let entries = [
             (1, FileType::Directory, "."),
             (1, FileType::Directory, ".."),
-            (FIRST_TASK_DIAG, FileType::RegularFile, "task_diag"),
-            (FIRST_TASK_DIAG, FileType::RegularFile, "task-diag"),
+            (nodes::FIRST, FileType::RegularFile, "task_diag"),
+            (nodes::FIRST, FileType::RegularFile, "task-diag"),
             (INFO, FileType::RegularFile, "info"),
             (METRICS, FileType::RegularFile, "metrics"),
         ];

@@ -8,6 +8,7 @@ mod handles;
 mod info;
 mod mount;
 mod mount_helper;
+mod nodes;
 mod privileges;
 mod reads;
 mod seldom;
