@@ -30,6 +30,8 @@ bitflags! {
         const UNSETTLED = 1 << 8;
         /// `DUMPABLE` and who owns it are those of `task->exec_state`, which tasks without memory have, too.
         const EXEC_STATE = 1 << 9;
+        /// A security module refuses the task to this very process, which may look at all others.
+        const REFUSED = 1 << 10;
     }
 }
 

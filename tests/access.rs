@@ -135,6 +135,49 @@ fn check_variety(reader: &Identity, zoo: &[Animal], may: &HashMap<u32, bool>) {
     }
 }
 
+/// What a security module keeps even from root, and so from the daemon, is shown to nobody by any way to ask.
+#[test]
+fn what_root_is_refused_nobody_sees() {
+    if !needs::root_and_fuse() {
+        return;
+    }
+    let refused: Vec<u32> =
+        proc::processes().into_iter().filter(|pid| allowed(*pid) == Some(false)).collect();
+    if refused.is_empty() {
+        needs::lacking("a task that a security module keeps from root");
+        return;
+    }
+    for source in sources() {
+        let daemon = Daemon::start(source);
+        let file = Handle::open(daemon.path());
+        for pid in refused.iter().copied() {
+            // The second time it is known already.
+            for _ in 0..2 {
+                for strategy in [DumpStrategy::All, DumpStrategy::AllThreads] {
+                    for groups in [Groups::BASE, Groups::NATIVE] {
+                        let seen = file.dump(&request(strategy, 0, groups)).unwrap();
+                        assert!(
+                            seen.len() > 1 && seen.iter().all(|task| task.tgid != pid),
+                            "{pid}, {}",
+                            source.name
+                        );
+                    }
+                }
+                for strategy in
+                    [DumpStrategy::One, DumpStrategy::Thread, DumpStrategy::Children, DumpStrategy::Subtree]
+                {
+                    assert_eq!(
+                        file.dump(&request(strategy, pid, Groups::BASE)).unwrap().len(),
+                        0,
+                        "{pid}, {}",
+                        source.name
+                    );
+                }
+            }
+        }
+    }
+}
+
 /// Every way to ask agrees with the dump of everything.
 #[test]
 fn every_strategy_judges_alike() {

@@ -298,7 +298,7 @@ fn killed_readers_leave_nothing_behind() {
         std::mem::replace(&mut before, now) == now
     });
     let path = std::ffi::CString::new(daemon.path().as_os_str().as_encoded_bytes()).unwrap();
-    let bytes = request(DumpStrategy::All, 0, Groups::NATIVE).to_bytes();
+    let bytes = request(DumpStrategy::One, animal.pid, Groups::NATIVE).to_bytes();
     let mut buffer = [0u8; 512];
     let (path, message, into) = (path.as_ptr() as i64, bytes.as_ptr() as i64, buffer.as_mut_ptr() as i64);
     let readers: Vec<Child> = (0..20)
@@ -311,7 +311,7 @@ fn killed_readers_leave_nothing_behind() {
             })
         })
         .collect();
-    // Each is in the middle of its first task.
+    // Each is in the middle of a task that 512 bytes do not hold.
     assert!(descriptors(daemon.server()) > before);
     drop(readers);
     wait::until("the daemon forgets its readers", || descriptors(daemon.server()) <= before);

@@ -78,6 +78,9 @@ pub fn may_see(reader: &Reader, task: &TaskRecord) -> bool {
     if facts.contains(Facts::SAME_THREAD_GROUP) {
         return true;
     }
+    if facts.contains(Facts::REFUSED) {
+        return false;
+    }
     let over_task = facts.contains(Facts::PTRACE_OVER_TASK) && !reader.borrowed_ids;
     let over_memory = facts.contains(Facts::PTRACE_OVER_MEMORY) && !reader.borrowed_ids;
     if !over_task && !ids_match(reader, task) {
@@ -219,6 +222,10 @@ mod tests {
             ("root without capabilities, bare root task", reader(0, 0, 0), task([0; 3], [0; 3], 0, plain), true),
             ("borrowed ids take the capabilities away", Reader { borrowed_ids: true, ..reader(1, 1, PTRACE) },
                 task([0; 3], [0; 3], ALL, over_both), false),
+            ("refused to this process by a security module", reader(1000, 1000, PTRACE),
+                task(mine.0, mine.1, 0, plain | over_both | Facts::REFUSED), false),
+            ("refused, but the reader's own", reader(1000, 1000, 0),
+                task(mine.0, mine.1, 0, Facts::SAME_THREAD_GROUP | Facts::REFUSED), true),
             ("memory capability alone does not match ids", reader(1, 1, PTRACE),
                 task([0; 3], [0; 3], 0, plain | Facts::PTRACE_OVER_MEMORY), false),
         ];

@@ -8,12 +8,14 @@ mod kept_file;
 mod maps;
 mod memoryless;
 mod open_file;
+mod refusals;
 mod stat;
 mod status;
 
 pub(crate) use fields::signed;
 pub(crate) use kept_file::KeptFile;
 pub use maps::{Mappings, TrueName, parse_maps, parse_smaps};
+pub(crate) use refusals::{Guard, mix};
 pub(crate) use stat::{PF_IO_WORKER, PF_KTHREAD};
 pub use stat::{PF_WQ_WORKER, StatLine};
 pub(crate) use status::page_size;
@@ -24,6 +26,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{Mode, fstatat};
 use nix::unistd::read;
+use refusals::Refusals;
 use std::fmt::Write;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -52,6 +55,7 @@ pub struct ProcRoot {
     shows_undumpable_zombies: OnceLock<Option<bool>>,
     tick: u64,
     labels: bool,
+    refusals: Option<Refusals>,
 }
 
 impl ProcRoot {
@@ -66,10 +70,12 @@ impl ProcRoot {
             return Err(Errno::ENOTDIR.into());
         }
         let inode = |name: &str| std::fs::metadata(format!("/proc/self/ns/{name}")).map_or(0, |m| m.ino());
+        let own = OwnNamespaces { user: inode("user"), pid: inode("pid"), cgroup: inode("cgroup") };
         Ok(ProcRoot {
             path,
             dir: dir.into(),
-            own: OwnNamespaces { user: inode("user"), pid: inode("pid"), cgroup: inode("cgroup") },
+            own,
+            refusals: Refusals::of(own.user),
             shows_undumpable_zombies: OnceLock::new(),
             tick: 1_000_000_000 / clock_ticks(),
             labels: std::fs::read("/proc/self/attr/current").is_ok(),
@@ -101,6 +107,11 @@ impl ProcRoot {
     /// Whether a security module labels tasks: where none does, the file says `EINVAL` of every task.
     pub(crate) fn has_labels(&self) -> bool {
         self.labels
+    }
+
+    /// What tells the tasks that a security module keeps from this process; `None` where there is no such module.
+    pub(crate) fn guard(&self) -> Option<Guard<'_>> {
+        self.refusals.as_ref().map(|refusals| refusals.guard(self.dir.as_fd()))
     }
 
     /// The thread-group ids of all processes, ascending.

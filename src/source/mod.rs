@@ -6,6 +6,7 @@ mod budget;
 mod deadline_pool;
 mod limits;
 mod procfs;
+mod refused;
 mod sections;
 mod taskstats;
 mod turn;

@@ -14,17 +14,20 @@ pub(crate) mod testing;
 mod verifier;
 
 use super::procfs::ProcfsSource;
+use super::refused;
 use super::{Budget, Limits, Selection, Source, SourceError, TaskstatsError, Walk};
 use crate::access::{Account, CallerError, Reader, Sight, sight};
 use crate::counters::Counters;
-use crate::proc_files::ProcRoot;
+use crate::proc_files::{ProcRoot, mix};
 use crate::protocol::{DumpStrategy, Groups};
-use crate::task::TaskRecord;
+use crate::task::{Facts, TaskRecord};
 use dump::prefetch::Workers;
 use dump::walk::BpfWalk;
-use programs::{Ask, Mode, Outcome, Programs};
+use programs::{Answer, Ask, Mode, Outcome, Programs};
+use slots::Lease;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use tasks::abi::{RECORDS, TaskSlot};
 
 pub use refusal::LoadError;
 pub use verifier::{Verified, verify};
@@ -36,6 +39,8 @@ pub struct BpfSource {
     programs: Arc<Programs>,
     procfs: ProcfsSource,
     workers: Workers,
+    /// The programs find no word of what this kernel remembers of tasks without memory, and it does remember it.
+    guesses_memoryless: bool,
 }
 
 impl BpfSource {
@@ -57,8 +62,10 @@ impl BpfSource {
     }
 
     fn new(programs: Programs, proc_root: Arc<ProcRoot>, limits: Limits) -> BpfSource {
+        let guesses_memoryless =
+            !remembers_memoryless() && proc_root.shows_undumpable_zombies() != Some(true);
         let (programs, procfs) = (Arc::new(programs), ProcfsSource::new(proc_root, limits));
-        BpfSource { programs, procfs, workers: Workers::default() }
+        BpfSource { programs, procfs, workers: Workers::default(), guesses_memoryless }
     }
 
     /// Command lines come with the records.
@@ -71,10 +78,49 @@ impl BpfSource {
         selection.groups.intersects(Groups::OWN) && !self.programs.iterates()
     }
 
+    /// As [`Programs::ask`]; the records say of which tasks a security module keeps from this process.
+    fn ask(&self, slot: &mut Lease<TaskSlot>, reader: &Reader, ask: Ask) -> Result<Answer, SourceError> {
+        let answer = self.programs.ask(slot, reader, ask)?;
+        if matches!(ask.mode, Mode::Processes | Mode::Tasks) {
+            self.mark(reader, slot, answer.count);
+        }
+        Ok(answer)
+    }
+
+    /// As [`Programs::tasks`], in the same way.
+    fn tasks(
+        &self,
+        slot: &mut Lease<TaskSlot>,
+        reader: &Reader,
+        ask: Ask,
+        ids: &[u32],
+    ) -> Result<Answer, SourceError> {
+        let answer = self.programs.tasks(slot, reader, ask, ids)?;
+        self.mark(reader, slot, answer.count);
+        Ok(answer)
+    }
+
+    fn mark(&self, reader: &Reader, slot: &mut TaskSlot, count: u32) {
+        let guard = self.procfs.root.guard();
+        if guard.is_none() && !self.guesses_memoryless {
+            return;
+        }
+        let records = &mut slot.records[..(count as usize).min(RECORDS)];
+        for record in records.iter_mut().filter(|record| record.base.pid != 0) {
+            if self.guesses_memoryless && !record.facts().contains(Facts::HAS_MEMORY) {
+                record.facts &= !(Facts::DUMPABLE | Facts::DUMPABLE_KNOWN).bits();
+            }
+            if let Some(guard) = guard {
+                let (started, executed) = record.instance();
+                refused::mark(guard, reader, record, mix(started, executed));
+            }
+        }
+    }
+
     /// The records of these tasks, those of them that are there.
     fn records(&self, reader: &Reader, ask: Ask, ids: &[u32]) -> Result<Vec<TaskRecord>, SourceError> {
         let mut slot = self.programs.slot();
-        let answer = self.programs.tasks(&mut slot, reader, ask, ids)?;
+        let answer = self.tasks(&mut slot, reader, ask, ids)?;
         Ok(slot.records(answer.count).iter().filter(|record| record.base.pid != 0).copied().collect())
     }
 
@@ -88,7 +134,7 @@ impl BpfSource {
         while let Some(first) = next {
             let mut slot = self.programs.slot();
             let ask = Ask { mode: Mode::Processes, first, limit: usize::MAX, ..Ask::default() };
-            let answer = self.programs.ask(&mut slot, reader, ask)?;
+            let answer = self.ask(&mut slot, reader, ask)?;
             let visible = |record: &&TaskRecord| sight(reader, record) != Sight::Nothing;
             for record in slot.records(answer.count).iter().filter(visible) {
                 children.entry(record.base.ppid).or_default().push(record.base.pid);
@@ -110,13 +156,20 @@ impl BpfSource {
 
     fn list(&self, reader: &Reader, mode: Mode, target: u32) -> Result<VecDeque<u32>, SourceError> {
         let mut slot = self.programs.slot();
-        let answer = self.programs.ask(&mut slot, reader, Ask { mode, target, ..Ask::default() })?;
+        let answer = self.ask(&mut slot, reader, Ask { mode, target, ..Ask::default() })?;
         match answer.outcome {
             Outcome::Finished => Ok(slot.list(answer.count).iter().copied().collect()),
             Outcome::NoTarget => Err(SourceError::NoSuchTask),
             _ => self.procfs.list(reader, target, mode == Mode::Children),
         }
     }
+}
+
+/// Whether the kernel's type information has a field for what the kernel remembers of tasks without memory.
+fn remembers_memoryless() -> bool {
+    let types = std::fs::read("/sys/kernel/btf/vmlinux").unwrap_or_default();
+    let has = |name: &[u8]| memchr::memmem::find(&types, name).is_some();
+    has(b"\0user_dumpable\0") || has(b"\0exec_state\0")
 }
 
 impl Source for BpfSource {

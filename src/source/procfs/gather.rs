@@ -5,14 +5,15 @@ use super::numbers::Numbers;
 use super::program::{Programs, Watch, Whose};
 use super::sections::{self, Question};
 use crate::access::{IdMaps, Reader, Sight, sight, user_ns_below};
-use crate::proc_files::{ProcRoot, StatLine, Status, TaskDir};
+use crate::proc_files::{ProcRoot, StatLine, Status, TaskDir, mix};
 use crate::protocol::{Groups, MAX_PAYLOAD};
-use crate::source::{Anchor, Gathered, Sections, Selection};
+use crate::source::{Anchor, Gathered, Sections, Selection, refused};
 use crate::task::{Facts, TaskRecord};
 use nix::errno::Errno;
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use zerocopy::IntoBytes;
 
 /// A visible task with all that was asked for.
 pub(in crate::source) struct Task {
@@ -107,14 +108,23 @@ pub(super) fn knows_no_bounds(reader: &Reader) -> bool {
 ///
 /// # Errors
 /// As [`gather`]; `ENODATA` on a kernel whose `status` does not hold it all.
-pub(super) fn gather_by_number(root: &ProcRoot, groups: Groups, pid: u32) -> nix::Result<Task> {
+pub(super) fn gather_by_number(
+    root: &ProcRoot,
+    reader: &Reader,
+    groups: Groups,
+    pid: u32,
+) -> nix::Result<Task> {
     with_text(|text| {
         let status = Status::parse(root.read_by_number(pid, "status", text)?).ok_or(Errno::ESRCH)?;
         if !status.has_sessions {
             return Err(Errno::ENODATA);
         }
+        let record = record_of(&status);
+        if root.guard().is_some_and(|guard| guard.refuses(pid, instance(&record))) && pid != reader.tgid {
+            return Err(Errno::EPERM);
+        }
         Ok(Task {
-            record: record_of(&status),
+            record,
             has: groups & if status.has_memory { ONE_FILE } else { ONE_FILE - Groups::STATM },
             mappings: Vec::new(),
             command_line: Vec::new(),
@@ -252,7 +262,22 @@ fn judged(
         numbers.put_into(&mut record, root, namespace);
     }
     record.facts = facts(root, reader, dir, &status, &record).bits();
+    if let Some(guard) = root.guard() {
+        let instance = instance(&record);
+        refused::mark(guard, reader, &mut record, instance);
+    }
     (sight(reader, &record) != Sight::Nothing).then_some((status, record)).ok_or(Errno::EPERM)
+}
+
+/// What of `status` tells a task from another one of its number that a security module may judge otherwise.
+fn instance(record: &TaskRecord) -> u64 {
+    let words = [record.base.comm.as_slice(), record.credentials.as_bytes(), record.base.ppid.as_bytes()];
+    let words = words.into_iter().flat_map(|bytes| bytes.chunks(8));
+    words.fold(0, |all, bytes| {
+        let mut word = [0; 8];
+        word[..bytes.len()].copy_from_slice(bytes);
+        mix(all, u64::from_ne_bytes(word))
+    })
 }
 
 fn record_of(status: &Status) -> TaskRecord {

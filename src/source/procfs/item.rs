@@ -49,7 +49,7 @@ impl Work for Item {
         let TaskId { tgid, tid } = self.id;
         let per_thread = self.selection.per_thread();
         if self.by_number && !per_thread {
-            let task = gather_by_number(&self.root, self.selection.groups, tid);
+            let task = gather_by_number(&self.root, &self.reader, self.selection.groups, tid);
             if !matches!(task, Err(Errno::ENODATA)) {
                 return task;
             }

@@ -375,7 +375,7 @@ impl Memory {
         let mut slot = source.programs.slot();
         let mut done = 0;
         while done < ids.len() {
-            let answer = source.programs.tasks(&mut slot, reader, Ask::default(), &ids[done..])?;
+            let answer = source.tasks(&mut slot, reader, Ask::default(), &ids[done..])?;
             let count = answer.count as usize;
             if count == 0 {
                 return Err(SourceError::Program(io::Error::other("the tasks program has judged none")));

@@ -86,7 +86,7 @@ impl Coming {
                 ..Ask::records(selection.groups)
             };
             let mut slot = source.programs.slot();
-            let Ok(answer) = source.programs.ask(&mut slot, &reader, ask) else { return };
+            let Ok(answer) = source.ask(&mut slot, &reader, ask) else { return };
             // The iterator goes by what it is told of the reader; the program looks at the thread, which does not wait for it.
             if !source.programs.iterates() && !is_still(&reader, &slot) {
                 return;

@@ -171,10 +171,10 @@ impl BpfWalk {
         let mut slot = source.programs.slot();
         let answer = if from_list {
             let ids: Vec<u32> = self.listed.iter().take(ask.limit).copied().collect();
-            source.programs.tasks(&mut slot, reader, ask, &ids)?
+            source.tasks(&mut slot, reader, ask, &ids)?
         } else {
             let Some(first) = self.numbers else { return Ok(()) };
-            source.programs.ask(&mut slot, reader, Ask { mode: Mode::Processes, first, ..ask })?
+            source.ask(&mut slot, reader, Ask { mode: Mode::Processes, first, ..ask })?
         };
         if answer.outcome == Outcome::TooLarge {
             // Whoever holds a slot asks for no other.
