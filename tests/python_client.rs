@@ -113,6 +113,31 @@ fn one_odd_process_ends_nothing() {
     }
 }
 
+/// A time namespace has another boot, which `/proc/stat` tells of and the daemon does not.
+#[test]
+fn times_of_start_are_right_in_a_time_namespace() {
+    if !python_is_there() || !needs::root_and_fuse() || !tools::are_there(&["unshare"]) {
+        return;
+    }
+    let daemon = Daemon::start(&PROCFS);
+    let pid = std::process::id().to_string();
+    let arguments = [daemon.path().display().to_string(), pid];
+    let (outside, _) = succeeds(python_check("python3", "start").args(&arguments));
+    let mut inside = command("unshare");
+    inside.args([
+        "--time",
+        "--boottime",
+        "1000000",
+        "--fork",
+        "python3",
+        "tests/python/check_client.py",
+        "start",
+    ]);
+    let (inside, _) = succeeds(inside.args(&arguments).env("PYTHONPATH", "examples/python"));
+    let [outside, inside] = [outside, inside].map(|text| text.trim().parse::<f64>().unwrap());
+    assert!((outside - inside).abs() < 2.0, "{inside} not {outside}");
+}
+
 /// While it hangs, whoever reads its `stat` waits: the daemon has to be impatient.
 #[test]
 fn a_process_that_hangs_in_an_exec_is_shown() {

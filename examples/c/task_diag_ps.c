@@ -34,6 +34,9 @@ struct list {
 	size_t count, room;
 };
 
+/* Ticks that this process' time namespace is ahead of the one that times of start are given in. */
+static int64_t ahead;
+
 static void die(const char *what)
 {
 	fprintf(stderr, "task_diag_ps: %s: %s\n", what, strerror(errno));
@@ -208,6 +211,25 @@ static char *proc_file(uint32_t pid, const char *name, size_t *len)
 	return text;
 }
 
+/* A daemon may be in another time namespace: this very process tells how far that is. */
+static void compare_clocks(const struct list *list)
+{
+	size_t at, len;
+	char *stat = proc_file((uint32_t)getpid(), "stat", &len);
+	const char *behind = stat ? strrchr(stat, ')') : NULL;
+	uint64_t start;
+
+	ahead = 0;
+	if (behind && sscanf(behind, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %" SCNu64, &start) == 1)
+		for (at = 0; at < list->count; at++)
+			if (list->processes[at].pid == (uint32_t)getpid() && list->processes[at].start != UINT64_MAX)
+				ahead = (int64_t)start - (int64_t)list->processes[at].start;
+	/* What a rounding makes is no other clock. */
+	if (ahead >= -2 && ahead <= 2)
+		ahead = 0;
+	free(stat);
+}
+
 static void add_proc_process(struct list *list, uint32_t pid)
 {
 	size_t len, comm_len, args_len;
@@ -283,7 +305,7 @@ static const char *started(const struct process *process)
 	clock_gettime(CLOCK_REALTIME, &now);
 	clock_gettime(CLOCK_BOOTTIME, &since_boot);
 	then = now.tv_sec - since_boot.tv_sec - (now.tv_nsec < since_boot.tv_nsec);
-	then += (time_t)(process->start / (uint64_t)sysconf(_SC_CLK_TCK));
+	then += (time_t)(((int64_t)process->start + ahead) / sysconf(_SC_CLK_TCK));
 	localtime_r(&now.tv_sec, &today);
 	localtime_r(&then, &day);
 	strftime(text, sizeof(text), day.tm_yday == today.tm_yday && day.tm_year == today.tm_year ? "%H:%M" : "%b%d", &day);
@@ -335,11 +357,13 @@ int main(int argc, char **argv)
 
 	do {
 		if (from_daemon(&list, path, &fd) == 0) {
+			compare_clocks(&list);
 			fprintf(stderr, "task_diag_ps: asked %s\n", path);
 		} else {
 			fprintf(stderr, "task_diag_ps: %s: %s (%s); reading /proc\n", path, task_diag_reason(errno),
 				strerror(errno));
 			from_proc(&list);
+			ahead = 0;
 		}
 		printf("%7s %7s %-12s %c %9s %9s %-5s %s\n", "PID", "PPID", "USER", 'S', "RSS/KiB", "TIME/s", "START",
 		       "COMMAND");

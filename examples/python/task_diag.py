@@ -455,6 +455,7 @@ class TaskDiag:
             groups |= ATTRS[name][0]
         wanted = [(name, *ATTRS[name]) for name in names]
         cut_short = 'name' in names and not groups & CMDLINE
+        ahead = self._ahead() if 'create_time' in names else 0
         for task in decode(self._ask(ALL, 0, groups)) if pids is None else self.some(pids, groups):
             late = task.missing or 0
             lacking = (BASE if task.base is None else 0) | (CRED if task.cred is None else 0) | (STAT if task.stat is None else 0)
@@ -462,8 +463,21 @@ class TaskDiag:
                 continue  # It ended when it had been sent in part.
             if cut_short and task.base and len(task.base.comm) >= 15:
                 task = self._with_cmdline(task)
-            yield Process(task.pid, {name: ad_value if late & needs else value(task, ad_value)
-                                     for name, needs, value in wanted})
+            info = {name: ad_value if late & needs else value(task, ad_value) for name, needs, value in wanted}
+            if ahead and task.sched and not late & SCHED:
+                info['create_time'] += ahead
+            yield Process(task.pid, info)
+
+    def _ahead(self):
+        """Seconds that the boot of this process' time namespace lies before the one that the service counts from."""
+        offset = _time_offset()
+        if not offset:
+            return 0
+        own = self.one(os.getpid(), SCHED).sched
+        with open('/proc/self/stat', 'rb') as file:
+            here = int(file.read().rpartition(b')')[2].split()[19]) / _TICKS
+        ahead = here - own.start_time / 10**9 if own else offset
+        return 0 if abs(ahead) < abs(ahead - offset) else offset
 
     def _with_cmdline(self, task):
         """Only the command line tells how a name of 15 bytes goes on."""
@@ -637,6 +651,16 @@ def _boot_time(known=[]):
         except OSError:  # Mounted with subset=pid, /proc has processes alone.
             known.append(float(int(time.time() - time.clock_gettime(time.CLOCK_BOOTTIME))))
     return known[0]
+
+
+def _time_offset():
+    """Seconds by which the boot of this process' time namespace is moved (time_namespaces(7))."""
+    try:
+        with open('/proc/self/timens_offsets', encoding='ascii') as file:
+            words = (line.split() for line in file)
+            return next((int(w[1]) + int(w[2]) / 10**9 for w in words if w[0] in ('boottime', '7')), 0)
+    except OSError:
+        return 0
 
 
 def _terminal(sched, known={}):

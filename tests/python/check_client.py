@@ -423,6 +423,12 @@ def strange():
     assert {info['status'] for info in infos} > {'none', '?', 'zombie'} and all_of(len(info) for info in infos)
 
 
+def start(path, pid):
+    """When it was started."""
+    service = task_diag.TaskDiag(path)
+    print(*[process.info['create_time'] for process in service.process_iter(['create_time'], pids=[int(pid)])])
+
+
 def in_exec(path, pid):
     """A live process of which not all could be read in time is yielded; gives how many values were late."""
     service = task_diag.TaskDiag(path)
