@@ -17,8 +17,8 @@
  *   place is a fault;
  * - frees are counted for each processor, and on a machine at work these numbers never stand still.
  *
- * RCU keeps tables only, and those not always (tlb_remove_table_one() waits for an interrupt of every processor instead),
- * never pages. bpf_copy_from_user_task() takes references, but waits for the memory's lock and for page faults, which a
+ * RCU keeps tables only, and not on every kernel (tlb_remove_table_one() may wait for an interrupt of every processor
+ * instead), never pages. bpf_copy_from_user_task() takes references, but waits for the memory's lock and for page faults, which a
  * process can hold up for as long as it likes: that is for threads with a deadline, not for a run that serves many. */
 #pragma once
 
