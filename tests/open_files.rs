@@ -451,3 +451,38 @@ fn amid_a_storm() {
     // Its descendants end a moment later, and until then make files.
     common::wait::until("the storm is over", || fs::remove_dir_all(dir.path()).is_ok());
 }
+
+/// A name that is longer than the kernel tells is lacking at its descriptor, not at the others.
+#[test]
+fn a_name_too_long_to_be_told() {
+    use nix::fcntl::{OFlag, openat};
+    use nix::sys::stat::{Mode, mkdirat};
+    if !needs::root_and_fuse() {
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let mut here: OwnedFd = File::open(place.path()).unwrap().into();
+    let name = "d".repeat(250);
+    for _ in 0..18 {
+        mkdirat(&here, name.as_str(), Mode::S_IRWXU).unwrap();
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        here = openat(&here, name.as_str(), flags, Mode::empty()).unwrap();
+    }
+    let known = File::open("/etc/passwd").unwrap();
+    for source in sources() {
+        let daemon = Daemon::start_with(source, &[]);
+        let tasks = Handle::open(daemon.path());
+        tasks.request(&one(std::process::id(), GROUPS | Groups::MISSING));
+        let mut all = task_diag::client::OwnedTask::default();
+        for read in tasks.read_to_end(BUFFER).unwrap() {
+            for message in task_diag::protocol::Messages::new(&read) {
+                all.add(&message.unwrap()).unwrap();
+            }
+        }
+        let list: Vec<_> = all.descriptors().expect("it has open files").map(Result::unwrap).collect();
+        let of = |fd: RawFd| list.iter().find(|of| of.fd == fd as u32).unwrap();
+        assert_eq!(of(known.as_raw_fd()).name, b"/etc/passwd", "{}", source.name);
+        let deep = of(here.as_raw_fd());
+        assert_eq!((deep.name, deep.kind), (&b""[..], 4), "{}", source.name);
+    }
+}

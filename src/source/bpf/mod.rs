@@ -1,5 +1,6 @@
 //! The fast source: BPF programs that write records of tasks straight into memory this process maps.
 
+mod cpu_times;
 mod dump;
 mod files;
 mod iterator;

@@ -17,18 +17,20 @@ pub(super) mod skeleton {
     }
 }
 
+use super::cpu_times::CpuTimes;
 use super::files::abi::{self as files_abi, FilesRequest, FilesSlot, PIDFD_NAME};
 use super::iterator::TaskIterator;
 use super::mappings::abi::{MAPPINGS, MappingRequest, MappingSlot, TARGETS};
 use super::memory::direct_map::{Samples, memory_end};
 use super::refusal::{LoadError, explained, listen};
 use super::slots::{Lease, Slots};
-use super::tasks::abi::{Request, TaskSlot};
+use super::tasks::abi::{RECORDS, Request, TaskSlot};
 use super::verifier::{Verified, verified};
 use crate::access::Reader;
 use crate::proc_files::page_size;
 use crate::protocol::Groups;
 use crate::source::SourceError;
+use crate::task::{Facts, TaskRecord};
 use caps::CapSet;
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{ErrorExt, Object, Program, ProgramInput, ProgramMut};
@@ -121,6 +123,7 @@ pub struct Programs {
     reads_lines: bool,
     /// The groups that it was loaded without.
     left_out: Groups,
+    pub cpu_times: CpuTimes,
 }
 
 /// What fills slots with records of tasks.
@@ -254,7 +257,8 @@ impl Programs {
             }),
         );
         let reads_lines = reads_lines.is_ok() && !left_out.contains(Groups::CMDLINE | Groups::ENVIRON);
-        Ok(Programs { tasks: Tasks::Program(tasks), task_slots, mappings, files, reads_lines, left_out })
+        let (tasks, cpu_times) = (Tasks::Program(tasks), CpuTimes::default());
+        Ok(Programs { tasks, task_slots, mappings, files, reads_lines, left_out, cpu_times })
     }
 
     /// Loads the iterator, which gives records only.
@@ -265,8 +269,15 @@ impl Programs {
         let memory = memfd_create(c"slots", MFdFlags::MFD_CLOEXEC).map_err(io::Error::from)?;
         ftruncate(&memory, i64::from(TASK_SLOTS) * size_of::<TaskSlot>() as i64).map_err(io::Error::from)?;
         let task_slots = Slots::map(memory.as_fd(), TASK_SLOTS)?;
-        let programs =
-            Programs { tasks, task_slots, mappings: None, files: None, reads_lines: false, left_out: PARTS };
+        let programs = Programs {
+            tasks,
+            task_slots,
+            mappings: None,
+            files: None,
+            reads_lines: false,
+            left_out: PARTS,
+            cpu_times: CpuTimes::default(),
+        };
         // That it shows this very process is the proof that it works; older kernels want more rights for that than who
         // answers readers should have.
         let (mut slot, own) = (programs.slot(), std::process::id());
@@ -368,6 +379,21 @@ impl Programs {
 
     /// Asks the tasks program.
     pub fn ask(&self, slot: &mut Lease<TaskSlot>, reader: &Reader, ask: Ask) -> Result<Answer, SourceError> {
+        let answer = self.ask_for_records(slot, reader, ask)?;
+        if ask.groups.contains(Groups::STAT) && matches!(ask.mode, Mode::Processes | Mode::Tasks) {
+            let settled = |record: &&mut TaskRecord| !record.facts().contains(Facts::UNSETTLED);
+            let count = (answer.count as usize).min(RECORDS);
+            self.cpu_times.keep(slot.records[..count].iter_mut().filter(settled), ask.per_thread);
+        }
+        Ok(answer)
+    }
+
+    fn ask_for_records(
+        &self,
+        slot: &mut Lease<TaskSlot>,
+        reader: &Reader,
+        ask: Ask,
+    ) -> Result<Answer, SourceError> {
         const WITH_THREADS: u32 = 1;
         const THREAD_STAT: u32 = 2;
         const WITH_LINES: u32 = 4;

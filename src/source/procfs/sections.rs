@@ -173,7 +173,11 @@ fn descriptors(out: &mut Vec<u8>, text: &mut Vec<u8>, dir: &TaskDir) -> nix::Res
     let most = out.len() + LONGEST_LIST;
     for fd in dir.descriptors()? {
         let one = |text: &mut Vec<u8>| {
-            let name = dir.link(&format!("fd/{fd}"))?;
+            let name = match dir.link(&format!("fd/{fd}")) {
+                // It is open all the same, and has the rest.
+                Err(e) if !is_absent(e) => Vec::new(),
+                name => name?,
+            };
             let (pos, flags, inode) =
                 fields::fdinfo(dir.read(&format!("fdinfo/{fd}"), text)?).ok_or(Errno::ENODATA)?;
             let file = dir.open_file(fd)?;

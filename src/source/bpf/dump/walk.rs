@@ -257,7 +257,10 @@ impl BpfWalk {
                 Verdict::Show => None,
                 Verdict::Changed => match self.source.procfs.one(reader, self.selection, record, *left) {
                     None => continue,
-                    task => task,
+                    Some(mut task) => {
+                        self.keep_cpu_times(&mut task.record, record.start_time);
+                        Some(task)
+                    }
                 },
             };
             let task = match &from_files {
@@ -277,6 +280,14 @@ impl BpfWalk {
             }
         }
         records.len()
+    }
+
+    /// Of a task that began then and that /proc was asked for.
+    fn keep_cpu_times(&self, record: &mut TaskRecord, start_time: u64) {
+        if self.selection.groups.contains(Groups::STAT) {
+            record.start_time = start_time;
+            self.source.programs.cpu_times.keep(std::iter::once(record), self.selection.per_thread());
+        }
     }
 
     /// Shows what was gathered of tasks that are judged again, and leaves the rest of it to be shown next; gives it up if it

@@ -61,6 +61,7 @@ static void look(struct view *view, const struct question *question, struct task
     view->almighty = view->unguarded = view->capable && !address_in(user_ns, parent);
     view->judged = 0;
     view->judged_ns = 1;
+    forget_sums(view);
 }
 
 SEC("iter/task")

@@ -78,7 +78,8 @@ struct view {
     u64 memory, credentials, program;
     struct standing standing;
     struct sums sums;
-    struct totals totals;
+    struct totals guest, io;
+    u64 summed, guest_of, io_of; /* of which signal_struct these are, in the read section under way */
     u32 listed; /* how many ids slot->list has */
     u32 guard; /* and whether it might be dumped then: see guard_of */
 };
@@ -205,12 +206,18 @@ SEPARATE u32 add_up(u64 link, u64 head, struct sums *sums) {
 }
 
 /* What STAT tells, but for the times, which are left in view->sums. */
+/* At the beginning of a read section: what a signal_struct was may be another one's place by now. */
+static void forget_sums(struct view *view) {
+    view->summed = view->guest_of = view->io_of = 0;
+}
+
 PART u32 read_stat(u64 address, struct view *view, struct task_record *record) {
     if (!view || !record) return 0;
     struct task_struct *task = at(struct task_struct, address);
     struct signal_struct *signal = task->signal;
     struct sums *sums = &view->sums;
-    u32 single = view->options & THREAD_STAT;
+    u32 single = view->options & THREAD_STAT, settled = 0;
+    u64 of_signal = address_in(task, signal);
 
     record->stat.cminflt = signal->cmin_flt;
     record->stat.cmajflt = signal->cmaj_flt;
@@ -218,18 +225,22 @@ PART u32 read_stat(u64 address, struct view *view, struct task_record *record) {
     record->stat.cstime = signal->cstime / 10000000;
     record->stat.threads = signal->nr_threads;
     record->stat.padding = 0;
+    if (!single && view->summed && view->summed == of_signal) goto told;
+    view->summed = 0;
     /* A thread that ends moves its sums from itself to the signal_struct: not to be seen half-way. */
-    for (int try = 0; try < 3; try++) {
+    for (int try = 0; try < 4; try++) {
+        u32 all = 1;
         u32 sequence = fresh(signal->stats_lock.seqcount.seqcount.sequence);
         smp_rmb();
         *sums = (struct sums){};
         if (single || fresh(signal->nr_threads) <= 1) {
             add_thread(sums, task);
+            if (single) settled = 1;
             if (single) break;
         } else {
-            u64 head = address_in(task, signal) + bpf_core_field_offset(signal->thread_head),
+            u64 head = of_signal + bpf_core_field_offset(signal->thread_head),
                 link = address_in(signal, thread_head.next);
-            if (!add_up(number(view, link), number(view, head), sums)) record->facts = UNSETTLED;
+            all = add_up(number(view, link), number(view, head), sums);
         }
         sums->minflt += fresh(signal->min_flt);
         sums->majflt += fresh(signal->maj_flt);
@@ -237,8 +248,15 @@ PART u32 read_stat(u64 address, struct view *view, struct task_record *record) {
         sums->stime += fresh(signal->stime);
         sums->runtime += fresh(signal->sum_sched_runtime);
         smp_rmb();
-        if (!(sequence & 1) && sequence == fresh(signal->stats_lock.seqcount.seqcount.sequence)) break;
+        if (!all || sequence & 1 || sequence != fresh(signal->stats_lock.seqcount.seqcount.sequence)) continue;
+        settled = 1;
+        break;
     }
+    if (!settled)
+        record->facts = UNSETTLED; /* /proc takes the lock */
+    else if (!single)
+        view->summed = of_signal;
+told:
     record->stat.minflt = sums->minflt;
     record->stat.majflt = sums->majflt;
     return 0;

@@ -122,11 +122,14 @@ GLOBAL u32 write_sched(struct slot *slot, u32 to, u64 address, struct view *view
     struct signal_struct *signal = task->signal;
     if (!bpf_core_field_exists(task->thread_info.cpu)) return 0;
     u64 of_signal = address_in(task, signal);
-    struct totals *guest = &view->totals;
-    guest->words[0] = task->gtime;
-    if (!(view->options & THREAD_STAT) &&
-        !sum_up(of_signal, bpf_core_field_offset(signal->gtime), bpf_core_field_offset(task->gtime), guest))
-        return 0;
+    struct totals *guest = &view->guest;
+    if (view->options & THREAD_STAT)
+        guest->words[0] = task->gtime;
+    else if (view->guest_of != of_signal) {
+        view->guest_of = 0;
+        if (!sum_up(of_signal, bpf_core_field_offset(signal->gtime), bpf_core_field_offset(task->gtime), guest)) return 0;
+        view->guest_of = of_signal;
+    }
     if (!write_terminal(of_signal, view, out)) return 0;
     u64 delays = bpf_core_field_exists(task->delays) ? address_in(task, delays) : 0;
     out->start_time = task->start_boottime;
@@ -160,8 +163,15 @@ GLOBAL u32 write_io(struct slot *slot, u32 to, u64 address, struct view *view) {
     u32 of_task = bpf_core_field_offset(task->ioac);
     if (view->options & THREAD_STAT)
         for (int i = 0; i < 7; i++) out->sums.words[i] = word_at(address + of_task + i * 8);
-    else if (!sum_up(address_in(task, signal), bpf_core_field_offset(signal->ioac), of_task, &out->sums))
-        return 0;
+    else {
+        u64 of_signal = address_in(task, signal);
+        if (view->io_of != of_signal) {
+            view->io_of = 0;
+            if (!sum_up(of_signal, bpf_core_field_offset(signal->ioac), of_task, &view->io)) return 0;
+            view->io_of = of_signal;
+        }
+        out->sums = view->io;
+    }
     out->head = head(IO, sizeof(out->sums));
     return sizeof(*out);
 }
