@@ -8,6 +8,7 @@ use common::handle::{Handle, one, request};
 use common::identity::Identity;
 use common::sources::sources;
 use common::wire;
+use common::zoo::farm::Farm;
 use common::zoo::{Animal, lives, memory, users};
 use common::{needs, wait};
 use nix::errno::Errno;
@@ -462,6 +463,52 @@ fn too_much_half_read() {
             file.request(&one(pid, groups));
             file.read(4096).is_ok()
         });
+    }
+}
+
+/// Half-read dumps keep lists of threads; all of it counts, and goes back to the system in the end.
+#[test]
+fn lists_count_and_memory_goes_back() {
+    if !needs::root_and_fuse() {
+        return;
+    }
+    const THREADS: usize = 3000;
+    const FILES: usize = 1200;
+    let farm = Farm::new(1, THREADS);
+    let pid = farm.leaders()[0];
+    for source in sources() {
+        let daemon = Daemon::start(source);
+        let server = daemon.server();
+        let resident = || {
+            let text = std::fs::read_to_string(format!("/proc/{server}/status")).unwrap();
+            let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+            line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
+        };
+        let parked = || {
+            let text = std::fs::read_to_string(daemon.dir().join("metrics")).unwrap();
+            let line = text.lines().find_map(|line| line.strip_prefix("task_diag_parked_bytes ")).unwrap();
+            line.parse::<usize>().unwrap()
+        };
+        Handle::open(daemon.path()).answers(pid);
+        let before = resident();
+        let half_read = |_| {
+            let file = Handle::open(daemon.path());
+            let asked = request(DumpStrategy::AllThreads, 0, Groups::BASE);
+            file.request(&asked);
+            loop {
+                let bytes = file.read(4096).unwrap();
+                let seq = asked.seq;
+                if wire::messages(&bytes, seq).iter().any(|message| message.tgid == pid) {
+                    break;
+                }
+            }
+            file
+        };
+        let files: Vec<Handle> = (0..FILES).map(half_read).collect();
+        assert!(parked() >= FILES * THREADS * size_of::<u32>(), "{} bytes", parked());
+        drop(files);
+        wait::until("nothing is kept", || parked() == 0);
+        wait::until("memory goes back to the system", || resident() < before + (8 << 20));
     }
 }
 

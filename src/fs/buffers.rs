@@ -24,4 +24,9 @@ impl Buffers {
         self.0.lock().push(pages);
         filled
     }
+
+    /// Gives up all that nobody fills.
+    pub fn release(&self) {
+        *self.0.lock() = Vec::new();
+    }
 }

@@ -29,7 +29,7 @@ pub struct TaskDiagFs {
     source: Arc<dyn Source>,
     info: Info,
     handles: Handles,
-    reads: Reads,
+    reads: Arc<Reads>,
     seldom_opened: Seldom,
     seldom_kept: Seldom,
     nodes: Nodes,
@@ -46,7 +46,7 @@ impl TaskDiagFs {
     pub fn new(source: Arc<dyn Source>, info: Info, gatherers: usize) -> TaskDiagFs {
         TaskDiagFs {
             handles: Handles::new(info.limits.files, info.limits.files_per_user),
-            reads: Reads::new(source.clone(), info.visibility, gatherers),
+            reads: Arc::new(Reads::new(source.clone(), info.visibility, gatherers)),
             source,
             info,
             seldom_opened: Seldom::default(),
@@ -74,6 +74,11 @@ impl TaskDiagFs {
     /// Threads that gather at once.
     pub(super) fn gatherers(&self) -> usize {
         self.reads.gatherers()
+    }
+
+    /// From now on memory is given back to the system where nothing is read any more.
+    pub(super) fn give_memory_back(&self) {
+        self.reads.give_memory_back();
     }
 
     pub(super) fn has_taskstats(&self) -> bool {
@@ -265,6 +270,7 @@ impl Filesystem for TaskDiagFs {
         reply: ReplyEmpty,
     ) {
         self.handles.close(fh.0);
+        self.reads.closed();
         reply.ok();
     }
 

@@ -16,6 +16,7 @@ mod server;
 mod session;
 mod supervisor;
 mod syscall_filter;
+mod trim;
 
 pub use filesystem::TaskDiagFs;
 pub use info::Info;

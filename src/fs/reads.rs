@@ -4,6 +4,7 @@ use super::buffers::Buffers;
 use super::fair_queue::{FairQueue, Length, Turned};
 use super::handles::{Handle, WaitingRead};
 use super::seldom::Seldom;
+use super::trim::{self, Activity};
 use crate::access::{Account, Reader, Visibility};
 use crate::engine::EngineError;
 use crate::source::{Source, Turn};
@@ -19,6 +20,7 @@ pub(super) struct Reads {
     queue: FairQueue<Job>,
     buffers: Buffers,
     seldom_kept: Seldom,
+    activity: Arc<Activity>,
 }
 
 /// A read whose file no other thread serves.
@@ -37,12 +39,24 @@ impl Reads {
             queue: FairQueue::new(gatherers, processors),
             buffers: Buffers::default(),
             seldom_kept: Seldom::default(),
+            activity: Arc::default(),
         }
     }
 
     /// How many are done at once.
     pub fn gatherers(&self) -> usize {
         self.queue.workers()
+    }
+
+    /// From now on memory is given back to the system where nothing is read any more.
+    pub fn give_memory_back(self: &Arc<Self>) {
+        let reads = self.clone();
+        trim::start(self.activity.clone(), move || reads.buffers.release());
+    }
+
+    /// A file was closed, which may have held much.
+    pub fn closed(&self) {
+        self.activity.count();
     }
 
     /// Answers a read: at once if nothing has to be gathered for it; else when it is its turn, and then maybe others that
@@ -80,6 +94,7 @@ impl Reads {
 
     /// Gathers and answers; gives the job back if it was not finished within its turn.
     fn gather(&self, job: Job) -> Option<Job> {
+        self.activity.count();
         let Job { handle, read } = job;
         let WaitingRead { tid, fsuid, fsgid, size, account, .. } = read;
         let visibility = self.visibility;

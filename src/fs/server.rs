@@ -62,6 +62,7 @@ fn answer(filesystem: TaskDiagFs, socket: &UnixDatagram, dir: &Path) -> io::Resu
     let from = filesystem.source_name();
     socket.send(&[PREPARED])?;
     let device = descriptor::receive(socket)?;
+    filesystem.give_memory_back();
     let connection = Connection::begin(filesystem, device)?;
     log::info!("serving {}/task_diag from {from}", dir.display());
     socket.send(&[SERVING])?;

@@ -2,7 +2,7 @@
 
 use crate::access::Account;
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use thiserror::Error;
 
@@ -113,6 +113,13 @@ impl Share {
         drop(taken);
         self.amount = amount;
         Ok(())
+    }
+}
+
+/// Gives up the room of a list that has become much shorter, so that it counts for no more than it is.
+pub(super) fn shrink<T>(list: &mut VecDeque<T>) {
+    if list.capacity() > 4 * list.len().max(256) {
+        list.shrink_to(2 * list.len());
     }
 }
 

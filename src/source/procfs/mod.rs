@@ -8,6 +8,7 @@ mod program;
 mod relatives;
 mod sections;
 
+use super::budget::shrink;
 use super::deadline_pool::{DeadlinePool, Outcome, Work};
 use super::{
     Anchor, Budget, Deadlines, Gathered, HANGING, Limits, MEMORY, Sections, Selection, Share, Source,
@@ -230,7 +231,8 @@ impl ProcfsSource {
             selection,
             told: selection,
             leaders: Vec::new().into_iter(),
-            _share: None,
+            kept: 0,
+            share: None,
             upcoming,
             average: typical_len(selection.groups),
         };
@@ -315,7 +317,8 @@ impl Source for ProcfsSource {
                 }
             }
         }
-        let bytes = size_of_val(&*leaders) + upcoming.len() * size_of::<TaskId>();
+        let kept = size_of_val(&*leaders);
+        let bytes = kept + upcoming.len() * size_of::<TaskId>();
         let share =
             self.budget.take(reader.account, bytes).map_err(|_| SourceError::OverBudget(reader.account))?;
         Ok(Box::new(ProcfsWalk {
@@ -323,7 +326,8 @@ impl Source for ProcfsSource {
             selection,
             told: selection,
             leaders: leaders.into_iter(),
-            _share: Some(share),
+            kept,
+            share: Some(share),
             upcoming,
             average: typical_len(selection.groups),
         }))
@@ -341,7 +345,10 @@ struct ProcfsWalk {
     /// What of it could be told to whom was read for last.
     told: Selection,
     leaders: std::vec::IntoIter<u32>,
-    _share: Option<Share>,
+    /// Bytes of that list, which are kept until its end.
+    kept: usize,
+    /// What both lists count for.
+    share: Option<Share>,
     upcoming: VecDeque<TaskId>,
     /// Bytes that a task has taken on average, so that no more is gathered than a read can hold.
     average: usize,
@@ -368,6 +375,7 @@ impl Walk for ProcfsWalk {
             let most = if selection.groups.contains(Groups::TASKSTATS) { MOST_HELD } else { MOST_AT_ONCE };
             let count = (left / self.average).clamp(1, most);
             self.look_ahead(count);
+            self.count_lists(reader)?;
             if self.upcoming.is_empty() {
                 return Ok(());
             }
@@ -432,6 +440,14 @@ impl ProcfsWalk {
                 self.upcoming.push_back(TaskId { tgid, tid: tgid });
             }
         }
+    }
+
+    /// Has the lists count for what they are now.
+    fn count_lists(&mut self, reader: &Reader) -> Result<(), SourceError> {
+        shrink(&mut self.upcoming);
+        let bytes = self.kept + self.upcoming.capacity() * size_of::<TaskId>();
+        let resized = self.share.as_mut().map_or(Ok(()), |share| share.resize(bytes));
+        resized.map_err(|_| SourceError::OverBudget(reader.account))
     }
 
     /// Gathers these tasks, in order. Memory that cannot be read in time is left out of its task.

@@ -7,6 +7,7 @@ use crate::source::bpf::dump::gather::{self, Memory, Verdict, same_program};
 use crate::source::bpf::dump::prefetch::{Ahead, Coming, REACH};
 use crate::source::bpf::programs::{Ask, Mode, Outcome};
 use crate::source::bpf::tasks::abi::Batch;
+use crate::source::budget::shrink;
 use crate::source::{Anchor, Gathered, Selection, Share, SourceError, Turn, Visit, Walk, typical_len};
 use crate::task::{Facts, TaskRecord};
 use std::collections::VecDeque;
@@ -31,7 +32,7 @@ pub struct BpfWalk {
     /// The process whose threads the listed tasks are, where they are such.
     members_of: Option<u32>,
     /// What the list counts for.
-    _share: Share,
+    share: Share,
     /// The visitor had no room in the read under way.
     full: bool,
     /// Bytes that are gathered at once; 0 once nothing may be kept for the next read.
@@ -62,7 +63,7 @@ impl BpfWalk {
             numbers,
             average: typical_len(selection.groups),
             members_of,
-            _share: share,
+            share,
             full: false,
             reach: if selection.groups.intersects(SLOW) { 1 } else { 0 },
             ahead: None,
@@ -89,7 +90,10 @@ impl Walk for BpfWalk {
         let shown = self.fill(reader, room, turn, visit);
         self.keep(reader);
         self.look_ahead(reader);
-        shown
+        shown?;
+        shrink(&mut self.listed);
+        let bytes = self.listed.capacity() * size_of::<u32>();
+        self.share.resize(bytes).map_err(|_| SourceError::OverBudget(reader.account))
     }
 
     fn is_finished(&self) -> bool {
