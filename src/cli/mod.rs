@@ -198,23 +198,31 @@ fn open_proc() -> anyhow::Result<ProcRoot> {
             "/proc is that of another pid namespace; mount the one of this (mount -t proc proc /proc)"
         );
     }
-    if !Path::new("/proc/version").exists() {
-        log::info!(
-            "/proc is mounted with subset=pid: what is there of the kernel beside processes cannot be asked"
-        );
-    }
     Ok(root)
+}
+
+/// What loading BPF programs takes of /proc is not there where that is mounted with subset=pid, see proc(5).
+#[cfg(feature = "bpf")]
+fn subset() -> &'static str {
+    match Path::new("/proc/version").exists() {
+        true => "",
+        false => "; /proc is mounted with subset=pid, without what loading them takes",
+    }
 }
 
 fn open_source(choice: SourceChoice, limits: Limits) -> anyhow::Result<(Arc<dyn Source>, Arc<ProcRoot>)> {
     let proc_root = Arc::new(open_proc()?);
     let procfs = || Arc::new(ProcfsSource::new(proc_root.clone(), limits));
+    #[cfg(feature = "bpf")]
+    let no_bpf = || format!("cannot load BPF programs{}", subset());
     let source: Arc<dyn Source> = match choice {
         SourceChoice::Procfs => procfs(),
         #[cfg(feature = "bpf")]
-        SourceChoice::Bpf => Arc::new(BpfSource::load(proc_root.clone(), limits)?),
+        SourceChoice::Bpf => Arc::new(BpfSource::load(proc_root.clone(), limits).with_context(no_bpf)?),
         #[cfg(feature = "bpf")]
-        SourceChoice::BpfIter => Arc::new(BpfSource::load_iterator(proc_root.clone(), limits)?),
+        SourceChoice::BpfIter => {
+            Arc::new(BpfSource::load_iterator(proc_root.clone(), limits).with_context(no_bpf)?)
+        }
         #[cfg(not(feature = "bpf"))]
         SourceChoice::Bpf | SourceChoice::BpfIter => {
             anyhow::bail!("this program was built without the BPF sources")
@@ -224,11 +232,15 @@ fn open_source(choice: SourceChoice, limits: Limits) -> anyhow::Result<(Arc<dyn 
             Ok(source) => Arc::new(source),
             Err(why) => match BpfSource::load_iterator(proc_root.clone(), limits) {
                 Ok(source) => {
-                    log::warn!("source {}, which is slower than bpf, because {why}", source.name());
+                    log::warn!(
+                        "source {}, which is slower than bpf, because {why}{}",
+                        source.name(),
+                        subset()
+                    );
                     Arc::new(source)
                 }
                 Err(neither) => {
-                    log::warn!("source procfs, which is slower, because {why}; and {neither}");
+                    log::warn!("source procfs, which is slower, because {why}; and {neither}{}", subset());
                     procfs()
                 }
             },

@@ -77,8 +77,8 @@ pub struct Options {
     #[arg(long)]
     direct: bool,
     /// Where tasks come from, with --direct
-    #[arg(long, value_enum, default_value_t, requires = "direct")]
-    source: SourceChoice,
+    #[arg(long, value_enum, requires = "direct")]
+    source: Option<SourceChoice>,
     /// Form of the output
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -141,7 +141,12 @@ impl Options {
 pub fn run(request: Request, options: &Options) -> anyhow::Result<()> {
     let request = Request { groups: options.groups(), ..request };
     if options.direct {
-        let (source, proc_root) = open_source(options.source, Limits::default())?;
+        let choice = options.source.unwrap_or(match request.strategy {
+            DumpStrategy::All | DumpStrategy::AllThreads => SourceChoice::Auto,
+            // Loading BPF programs takes longer than reading the files of some tasks.
+            _ => SourceChoice::Procfs,
+        });
+        let (source, proc_root) = open_source(choice, Limits::default())?;
         return show(Client::direct(source, proc_root), request, options.format);
     }
     let client = Client::open(&options.path)

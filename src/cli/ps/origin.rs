@@ -8,6 +8,7 @@ use anyhow::Context;
 use nix::unistd::{getegid, geteuid, getgid, getpid, getuid};
 use std::collections::{HashMap, HashSet};
 use std::io::{Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use task_diag::access::Visibility;
 use task_diag::client::{Client, ClientError, DEFAULT_PATH, Direct, Mount, Server};
@@ -44,11 +45,13 @@ impl Origin {
     /// A path that was given has to answer. At the default path nobody has to.
     pub fn open(options: &Options) -> anyhow::Result<Origin> {
         if options.direct {
-            return Origin::direct(options.source.unwrap_or(match options.watch {
-                Some(_) => SourceChoice::Auto,
-                // Loading BPF programs takes longer than reading some thousand processes once.
-                None => SourceChoice::Procfs,
-            }));
+            let chosen = !options.pids.is_empty() || !options.subtree.is_empty();
+            return Origin::direct(options.source.unwrap_or(
+                match options.watch.is_some() || !chosen && are_many() {
+                    true => SourceChoice::Auto,
+                    false => SourceChoice::Procfs,
+                },
+            ));
         }
         let path = options.path.as_deref().unwrap_or(Path::new(DEFAULT_PATH));
         match Mount::open(path) {
@@ -219,6 +222,12 @@ fn sees_everything() -> bool {
         std::fs::read_link("/proc/self/ns/user").is_ok_and(|link| link.as_os_str() == "user:[4026531837]");
     let may = caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_SYS_PTRACE).unwrap_or(false);
     is_initial && may
+}
+
+/// Whether reading all processes once from /proc takes longer than loading BPF programs does, half a second.
+fn are_many() -> bool {
+    // The kernel counts each process as a link of the directory.
+    std::fs::metadata("/proc").is_ok_and(|proc| proc.nlink() > 15_000)
 }
 
 fn means_nobody(errno: i32) -> bool {
