@@ -248,7 +248,7 @@ fn footer(rows: &[Row], origin: &Origin, threads: bool) -> String {
     let late =
         if late > 0 { format!(", {late} with memory that could not be read in time") } else { String::new() };
     let rest = match origin.from_rest {
-        _ if origin.shows_all => String::new(),
+        0 if origin.shows_all => String::new(),
         0 => ", which may not show this user all".to_string(),
         n => format!(", which does not show this user all; {n} of them from /proc"),
     };

@@ -35,7 +35,7 @@ pub struct Origin {
     clock: Clock,
     /// Where the mount may not show all tasks to this user: the files of /proc, with the user's own rights.
     rest: Option<Box<Origin>>,
-    /// Whether who answers shows this user every task.
+    /// Whether who answers, and /proc, show this user every task.
     pub shows_all: bool,
     /// How many tasks of the last look came from there.
     pub from_rest: usize,
@@ -62,10 +62,10 @@ impl Origin {
                 origin.knows =
                     [DumpStrategy::Set, DumpStrategy::Subtree].map(|strategy| server.knows(strategy));
                 origin.may_fall_back = options.path.is_none();
-                origin.shows_all = shows_all;
                 // Without /proc there is nothing else to see.
                 origin.rest =
                     (!shows_all).then(|| Origin::direct(SourceChoice::Procfs).ok()).flatten().map(Box::new);
+                origin.shows_all = shows_all || origin.rest.is_some();
                 Ok(origin)
             }
             Err(source) if options.path.is_none() => Origin::instead_of(&ClientError::Open { source }),
@@ -156,9 +156,14 @@ impl Origin {
         };
         let mut rows = self.gather_all(&requests)?;
         if let Some(rest) = &mut self.rest {
-            let seen: HashSet<u32> = rows.iter().map(|row| row.pid).collect();
-            let mut others = rest.gather_all(&requests)?;
-            others.retain(|row| !seen.contains(&row.pid));
+            let seen: HashSet<u32> = rows.iter().flat_map(|row| [row.pid, row.tgid]).collect();
+            let mut hidden = if selected.pids.is_empty() { processes() } else { selected.pids.clone() };
+            hidden.retain(|pid| !seen.contains(pid));
+            let requests: Vec<Request> = match selected.threads {
+                false => hidden.chunks(SET_MAX).map(|some| Request::set(some, groups)).collect(),
+                true => hidden.iter().map(one(DumpStrategy::Thread)).collect(),
+            };
+            let others = rest.gather_all(&requests)?;
             self.from_rest = others.len();
             rows.extend(others);
             in_order(&mut rows, &selected.pids);
@@ -209,19 +214,26 @@ impl Origin {
     }
 }
 
+/// All that /proc lists.
+fn processes() -> Vec<u32> {
+    let names = std::fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.file_name());
+    names.filter_map(|name| name.to_str()?.parse().ok()).collect()
+}
+
 /// Ascending by process, or in the order in which they were asked for.
 fn in_order(rows: &mut [Row], pids: &[u32]) {
     let places: HashMap<u32, usize> = pids.iter().enumerate().rev().map(|(at, pid)| (*pid, at)).collect();
     rows.sort_by_key(|row| (places.get(&row.pid).or(places.get(&row.tgid)).copied(), row.tgid));
 }
 
-/// Whether the kernel lets this process look at every task: CAP_SYS_PTRACE in the initial user namespace.
+/// Whether the kernel lets this process look at every task: CAP_SYS_PTRACE in the initial user namespace, and no security
+/// module that keeps the first process from it, as some do.
 fn sees_everything() -> bool {
     // The initial user namespace has this inode number on every kernel (PROC_USER_INIT_INO).
     let is_initial =
         std::fs::read_link("/proc/self/ns/user").is_ok_and(|link| link.as_os_str() == "user:[4026531837]");
     let may = caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_SYS_PTRACE).unwrap_or(false);
-    is_initial && may
+    is_initial && may && std::fs::read_link("/proc/1/exe").is_ok()
 }
 
 /// Whether reading all processes once from /proc takes longer than loading BPF programs does, half a second.
