@@ -8,7 +8,8 @@ use task_diag::counters::Counters;
 use task_diag::engine::Transaction;
 use task_diag::protocol::{Attribute, Groups, Messages, Request};
 use task_diag::source::{
-    Anchor, Budget, Gathered, Sections, Selection, Source, SourceError, TaskstatsError, Turn, Visit, Walk,
+    Anchor, Budget, Gathered, Piece, Rest, Sections, Selection, Source, SourceError, TaskstatsError, Turn,
+    Visit, Walk,
 };
 use task_diag::task::{Facts, TaskRecord};
 
@@ -64,6 +65,7 @@ impl Walk for PreparedWalk {
                     record,
                     groups: self.groups,
                     mappings: &[],
+                    rest: None,
                     command_line: &[],
                     sections: Sections::default(),
                     missing: Groups::empty(),
@@ -76,6 +78,10 @@ impl Walk for PreparedWalk {
             self.next += 1;
         }
         Ok(())
+    }
+
+    fn go_on(&self, _: &Reader, _: &TaskRecord, _: &Rest) -> Result<Piece, SourceError> {
+        Ok(Piece::default())
     }
 
     fn is_finished(&self) -> bool {

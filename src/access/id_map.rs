@@ -1,6 +1,6 @@
 //! User and group ids as another user namespace calls them.
 
-use crate::proc_files::{TaskDir, decimal};
+use crate::proc_files::{ProcRoot, TaskDir, decimal};
 use crate::protocol::Credentials;
 
 /// What an id without a name in the namespace is called (`overflowuid`).
@@ -58,6 +58,14 @@ impl IdMaps {
     pub(crate) fn root(&self) -> Option<u32> {
         self.users.iter().find(|extent| extent.inside == 0).map(|extent| extent.outside)
     }
+}
+
+/// The user whom a task counts for that may hang, without waiting for it (an exec holds up whoever looks for its namespaces):
+/// `uid`, its real one, or the one whom its user namespace calls root, for one person may have many ids there. A namespace
+/// whose root is root is no one person's.
+pub(crate) fn person(root: &ProcRoot, pid: u32, uid: u32) -> u32 {
+    let maps = root.task(pid).map(|dir| IdMaps::of(&dir));
+    maps.ok().and_then(|maps| maps.root()).filter(|root| *root != 0).unwrap_or(uid)
 }
 
 fn inside(map: &[Extent], id: u32) -> u32 {

@@ -9,6 +9,7 @@ mod policy;
 pub use account::Account;
 pub use caller::{CallerError, Reader};
 pub use id_map::IdMaps;
+pub(crate) use id_map::person;
 pub use namespaces::PidNamespace;
 pub(crate) use namespaces::user_ns_below;
 pub(crate) use policy::ids_match;

@@ -15,6 +15,13 @@ pub(super) struct Progress {
     pub offset: usize,
 }
 
+impl Progress {
+    /// Whether all is sent of a list of mappings with so many bytes, and nothing of what comes after it.
+    pub fn has_sent_mappings(&self, len: usize) -> bool {
+        ORDER.get(self.part) == Some(&Groups::VMA) && self.offset >= len
+    }
+}
+
 /// What became of a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Packed {
@@ -96,7 +103,12 @@ fn append(message: &mut MessageWriter, part: Groups, task: &Gathered, offset: &m
     let (id, fixed): (u16, &[u8]) = match part {
         Groups::VMA => {
             let cut = whole_records(record_len);
-            return append_list(message, attribute_id::VMA, task.mappings, offset, cut);
+            let whole = append_list(message, attribute_id::VMA, task.mappings, offset, cut);
+            if whole && task.rest.is_some() {
+                *offset = task.mappings.len();
+                return false;
+            }
+            return whole;
         }
         Groups::CMDLINE => {
             return append_list(message, attribute_id::CMDLINE, task.command_line, offset, words);
@@ -118,6 +130,9 @@ fn append_list(
     cut: impl Fn(&[u8], usize) -> usize,
 ) -> bool {
     let rest = list.get(*offset..).unwrap_or_default();
+    if rest.is_empty() && *offset > 0 {
+        return true;
+    }
     if rest.len() <= MAX_PAYLOAD && message.attribute(id, rest).is_ok() {
         return true;
     }

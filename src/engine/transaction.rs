@@ -3,9 +3,10 @@
 use super::packer::{Packed, Progress, pack, pack_bare};
 use crate::access::{Account, CallerError, Reader, Sight, sight};
 use crate::counters::Counters;
-use crate::protocol::{DumpStrategy, Groups, Request, RequestError};
+use crate::protocol::{DumpStrategy, Groups, MAX_PAYLOAD, Request, RequestError};
 use crate::source::{
-    Anchor, Budget, Gathered, Sections, Selection, Share, Source, SourceError, Turn, Visit, Walk,
+    Anchor, Budget, Gathered, PIECE, Piece, Rest, Sections, Selection, Share, Source, SourceError, Turn,
+    Visit, Walk,
 };
 use crate::task::TaskRecord;
 use parking_lot::Mutex;
@@ -258,6 +259,8 @@ struct HalfSent {
     seen: Sight,
     groups: Groups,
     mappings: Vec<u8>,
+    /// Where the mappings go on, if those are not all.
+    rest: Option<Rest>,
     command_line: Vec<u8>,
     sections: Vec<u8>,
     missing: Groups,
@@ -297,10 +300,9 @@ impl Dump {
         }
         let mut used = 0;
         if let Some(half) = self.half_sent.take() {
-            match self.go_on(half, reader, buf) {
-                Packed::Whole(n) => used = n,
-                Packed::Part(n) => return Ok(Some(n)),
-                Packed::NoRoom => return Err(EngineError::BufferTooSmall),
+            used = self.go_on(half, reader, buf)?;
+            if self.half_sent.is_some() {
+                return Ok(Some(used));
             }
         }
         let Dump { seq, groups, walk, half_sent, budget, counters } = self;
@@ -349,20 +351,48 @@ impl Dump {
         Ok((!goes_on).then_some(used))
     }
 
-    /// Sends more of a half-sent task, or closes it if the reader may not see it any more.
-    fn go_on(&mut self, mut half: HalfSent, reader: &Reader, buf: &mut [u8]) -> Packed {
-        let packed = if self.walk.sight(reader, &half.record, &half.anchor) >= half.seen {
+    /// Sends more of a half-sent task, as many messages as the buffer holds, or closes it if the reader may not see it any more.
+    fn go_on(&mut self, mut half: HalfSent, reader: &Reader, buf: &mut [u8]) -> Result<usize, EngineError> {
+        let sees = |half: &HalfSent| self.walk.sight(reader, &half.record, &half.anchor) >= half.seen;
+        let mut seen = sees(&half);
+        let mut used = 0;
+        loop {
+            if let Some(rest) = half.rest.as_ref().filter(|_| seen && half.has_sent_mappings()) {
+                let piece = match self.walk.go_on(reader, &half.record, rest) {
+                    // What is packed has been read from the task: the error comes with the next read.
+                    Err(_) if used > 0 => break,
+                    piece => piece?,
+                };
+                let missing = piece.missing & self.groups;
+                self.counters.deadlines_missed.add(u64::from(!missing.is_empty()));
+                seen = !piece.gone;
+                half.take(
+                    piece,
+                    if self.groups.contains(Groups::MISSING) { missing } else { Groups::empty() },
+                );
+                seen = seen && sees(&half);
+            }
             let mut progress = half.progress;
-            let packed = pack_for(reader, buf, self.seq, &half.gathered(), &mut progress);
+            let packed = match seen {
+                true => pack_for(reader, &mut buf[used..], self.seq, &half.gathered(), &mut progress),
+                false => pack_bare(&mut buf[used..], self.seq, half.record.base.pid, half.record.base.tgid),
+            };
             half.progress = progress;
-            packed
-        } else {
-            pack_bare(buf, self.seq, half.record.base.pid, half.record.base.tgid)
-        };
-        if !matches!(packed, Packed::Whole(_)) {
-            self.half_sent = Some(half);
+            match packed {
+                Packed::Whole(n) => return Ok(used + n),
+                Packed::Part(n) => used += n,
+                Packed::NoRoom if used > 0 => break,
+                Packed::NoRoom => {
+                    self.half_sent = Some(half);
+                    return Err(EngineError::BufferTooSmall);
+                }
+            }
+            if buf.len() - used < MAX_PAYLOAD {
+                break;
+            }
         }
-        packed
+        self.half_sent = Some(half);
+        Ok(used)
     }
 }
 
@@ -378,7 +408,9 @@ impl HalfSent {
     /// `None` where the user may not have so much kept.
     fn new(task: &Gathered, progress: Progress, budget: &Arc<Budget>, reader: &Reader) -> Option<HalfSent> {
         let lists = task.mappings.len() + task.command_line.len() + task.sections.len();
-        let bytes = size_of::<HalfSent>() + lists;
+        // The pieces that come are no longer than this, but for the last of their records.
+        let more = if task.rest.is_some() { PIECE + PIECE / 4 + Rest::COST } else { 0 };
+        let bytes = size_of::<HalfSent>() + lists.max(more);
         Some(HalfSent {
             _share: budget.take(reader.account, bytes).ok()?,
             record: *task.record,
@@ -386,6 +418,7 @@ impl HalfSent {
             seen: sight(reader, task.record).max(Sight::Unguarded),
             groups: task.groups,
             mappings: task.mappings.to_vec(),
+            rest: task.rest.cloned(),
             command_line: task.command_line.to_vec(),
             sections: task.sections.as_bytes().to_vec(),
             missing: task.missing,
@@ -394,11 +427,28 @@ impl HalfSent {
         })
     }
 
+    /// Nothing is left to be sent of the mappings that were gathered.
+    fn has_sent_mappings(&self) -> bool {
+        self.progress.has_sent_mappings(self.mappings.len())
+    }
+
+    /// Goes on with the next piece of the mappings, and what turned out to be missing.
+    fn take(&mut self, piece: Piece, missing: Groups) {
+        if !piece.mappings.is_empty() {
+            self.mappings = piece.mappings;
+            self.progress.offset = 0;
+        }
+        self.rest = piece.rest;
+        self.missing |= missing;
+        self.groups.set(Groups::MISSING, !self.missing.is_empty());
+    }
+
     fn gathered(&self) -> Gathered<'_> {
         Gathered {
             record: &self.record,
             groups: self.groups,
             mappings: &self.mappings,
+            rest: self.rest.as_ref(),
             command_line: &self.command_line,
             sections: Sections::new(&self.sections),
             missing: self.missing,

@@ -42,8 +42,7 @@ pub fn parse_smaps(text: &[u8], true_name: TrueName, out: &mut Mappings) -> Resu
             continue;
         }
         let Some(line) = next_line(&mut rest) else { break };
-        // Only a mapping's own line begins with a lower-case hexadecimal digit; the statistics' names are capitalised.
-        if line.first().is_some_and(|c| c.is_ascii_digit() || c.is_ascii_lowercase()) {
+        if line.first().is_some_and(is_mapping) {
             if let Some((mapping, stat)) = pending.take() {
                 mapping.push(Some(&stat), true_name, out)?;
             }
@@ -57,6 +56,22 @@ pub fn parse_smaps(text: &[u8], true_name: TrueName, out: &mut Mappings) -> Resu
         Some((mapping, stat)) => mapping.push(Some(&stat), true_name, out),
         None => Ok(()),
     }
+}
+
+/// Bytes of whole mappings in the beginning of a `maps` text.
+pub(crate) fn whole_maps(text: &[u8]) -> usize {
+    memchr::memrchr(b'\n', text).map_or(0, |at| at + 1)
+}
+
+/// Bytes of whole mappings in the beginning of a `smaps` text: up to the last that begins in it.
+pub(crate) fn whole_smaps(text: &[u8]) -> usize {
+    let begins = |at: &usize| text.get(*at).is_some_and(is_mapping);
+    memchr::memrchr_iter(b'\n', text).map(|at| at + 1).find(begins).unwrap_or(0)
+}
+
+/// Only a mapping's own line begins with a lower-case hexadecimal digit; the statistics' names are capitalised.
+fn is_mapping(first: &u8) -> bool {
+    first.is_ascii_digit() || first.is_ascii_lowercase()
 }
 
 struct Mapping<'a> {
@@ -298,6 +313,23 @@ mod tests {
         )
         .unwrap();
         assert_eq!(VmaList::new(&out).next().unwrap().unwrap().name, b"/tmp/a\nb");
+    }
+
+    #[test]
+    fn a_text_is_cut_between_mappings() {
+        let all = parsed(SMAPS);
+        for end in 0..SMAPS.len() {
+            let whole = whole_smaps(&SMAPS.as_bytes()[..end]);
+            assert!(whole <= end);
+            assert_eq!([parsed(&SMAPS[..whole]), parsed(&SMAPS[whole..])].concat(), all);
+        }
+        assert_eq!((whole_maps(b"a\nb"), whole_maps(b"a")), (2, 0));
+    }
+
+    fn parsed(smaps: &str) -> Vec<u8> {
+        let mut out = Vec::new();
+        parse_smaps(smaps.as_bytes(), &|_, _| None, &mut out).unwrap();
+        out
     }
 
     #[test]

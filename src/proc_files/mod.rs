@@ -3,6 +3,7 @@
 //! Nothing here is UTF-8: names are whatever bytes a program chose. The root is a parameter, so that tests can
 //! feed a made-up one.
 
+mod bounds;
 pub(crate) mod fields;
 mod kept_file;
 mod maps;
@@ -12,9 +13,11 @@ mod refusals;
 mod stat;
 mod status;
 
+pub(crate) use bounds::Bounds;
 pub(crate) use fields::signed;
 pub(crate) use kept_file::KeptFile;
 pub use maps::{Mappings, TrueName, parse_maps, parse_smaps};
+pub(crate) use maps::{whole_maps, whole_smaps};
 pub(crate) use refusals::{Guard, mix};
 pub(crate) use stat::{PF_IO_WORKER, PF_KTHREAD};
 pub use stat::{PF_WQ_WORKER, StatLine};
@@ -33,7 +36,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 /// Inode numbers of the namespaces this process lives in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,7 +150,7 @@ impl ProcRoot {
     /// # Errors
     /// As [`TaskDir::read`].
     pub fn read_by_number<'b>(&self, pid: u32, name: &str, buffer: &'b mut Vec<u8>) -> nix::Result<&'b [u8]> {
-        read_file(&self.dir, &format!("{pid}/{name}"), buffer, false, LONGEST_PIECE)
+        read_file(&self.dir, &format!("{pid}/{name}"), buffer, false, None)
     }
 
     /// The directory of that name below the root.
@@ -161,7 +164,7 @@ impl ProcRoot {
 
 fn open_directory(from: &OwnedFd, path: &str) -> nix::Result<TaskDir> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    openat(from, path, flags, Mode::empty()).map(|dir| TaskDir { dir, below_process: false })
+    openat(from, path, flags, Mode::empty()).map(|dir| TaskDir { dir, below_process: false, bounds: None })
 }
 
 /// One task's directory: whatever is read through it is of that very task, whoever has its number by now.
@@ -170,9 +173,20 @@ pub struct TaskDir {
     dir: OwnedFd,
     /// It is `TGID/task/TID`, which lacks a few files that `TGID` has (`tid_base_stuff`).
     below_process: bool,
+    bounds: Option<Arc<dyn Bounds>>,
 }
 
 impl TaskDir {
+    /// The same, within bounds.
+    pub(crate) fn within(self, bounds: Arc<dyn Bounds>) -> TaskDir {
+        TaskDir { bounds: Some(bounds), ..self }
+    }
+
+    /// Whether to go on with a buffer that is to grow by so many bytes.
+    pub(crate) fn step(&self, growth: usize) -> nix::Result<()> {
+        self.bounds.as_ref().map_or(Ok(()), |bounds| bounds.step(growth))
+    }
+
     /// Reads a file that the kernel makes in one piece (`stat`, `status`, `cmdline`): one read, unless it is longer
     /// than the buffer, which grows then. Gives the text.
     ///
@@ -180,15 +194,15 @@ impl TaskDir {
     /// `ENOENT` or `ESRCH` when the task is gone, `EACCES` where this process may not read it, `EFBIG` for more than
     /// 8 MiB.
     pub fn read<'b>(&self, name: &str, buffer: &'b mut Vec<u8>) -> nix::Result<&'b [u8]> {
-        read_file(&self.dir, name, buffer, false, LONGEST_PIECE)
+        read_file(&self.dir, name, buffer, false, self.bounds.as_deref())
     }
 
-    /// Reads a file that the kernel hands over page by page (`maps`, `smaps`), up to its end.
+    /// Reads a file that the kernel hands over page by page (`children`), up to its end.
     ///
     /// # Errors
     /// As [`TaskDir::read`].
     pub fn read_whole<'b>(&self, name: &str, buffer: &'b mut Vec<u8>) -> nix::Result<&'b [u8]> {
-        read_file(&self.dir, name, buffer, true, LONGEST_LIST)
+        read_file(&self.dir, name, buffer, true, self.bounds.as_deref())
     }
 
     /// The ids of this process' threads, the leader first, then in the order of their creation.
@@ -232,6 +246,7 @@ impl TaskDir {
     /// # Errors
     /// As [`TaskDir::read`].
     pub(crate) fn link(&self, name: &str) -> nix::Result<Vec<u8>> {
+        self.step(0)?;
         Ok(readlinkat(&self.dir, name)?.as_bytes().to_vec())
     }
 
@@ -270,23 +285,23 @@ pub(crate) fn clock_ticks() -> u64 {
 /// memory to be them.
 pub(crate) const LONGEST_PIECE: usize = 8 << 20;
 
-/// Bytes of a list of mappings: more than the most mappings with the longest names need by default.
-const LONGEST_LIST: usize = 512 << 20;
-
 /// Whether this error says that there is no such task, rather than that it cannot be looked at.
 pub(crate) fn is_absent(error: Errno) -> bool {
     matches!(error, Errno::ENOENT | Errno::ESRCH)
 }
+
+/// Bytes of a buffer that count for nobody.
+const FREE: usize = 1 << 20;
 
 fn read_file<'b>(
     dir: &OwnedFd,
     path: &str,
     buffer: &'b mut Vec<u8>,
     to_the_end: bool,
-    longest: usize,
+    bounds: Option<&dyn Bounds>,
 ) -> nix::Result<&'b [u8]> {
     let file = open(dir, path)?;
-    read_from(|rest, _| read(&file, rest), buffer, to_the_end, longest)
+    read_from(|rest, _| read(&file, rest), buffer, to_the_end, bounds)
 }
 
 const STEP: usize = 16 * 1024;
@@ -296,23 +311,28 @@ fn open(dir: &OwnedFd, path: &str) -> nix::Result<OwnedFd> {
 }
 
 /// Fills the buffer by calls of `read`, which is told how far the file was read before.
-fn read_from(
+fn read_from<'b>(
     read: impl Fn(&mut [u8], usize) -> nix::Result<usize>,
-    buffer: &mut Vec<u8>,
+    buffer: &'b mut Vec<u8>,
     to_the_end: bool,
-    longest: usize,
-) -> nix::Result<&[u8]> {
+    bounds: Option<&dyn Bounds>,
+) -> nix::Result<&'b [u8]> {
     let mut len = 0;
     loop {
-        if buffer.len() < len + STEP {
-            buffer.resize((len + STEP).max(len * 2), 0);
+        let before = buffer.len();
+        let needed = if before < len + STEP { (len + STEP).max(len * 2) } else { before };
+        if let Some(bounds) = bounds {
+            bounds.step(needed.max(FREE) - before.max(FREE))?;
+        }
+        if needed > before {
+            buffer.resize(needed, 0);
         }
         let n = match read(&mut buffer[len..], len) {
             Err(Errno::EINTR) => continue,
             other => other?,
         };
         len += n;
-        if len > longest {
+        if len > LONGEST_PIECE {
             *buffer = Vec::new();
             return Err(Errno::EFBIG);
         }

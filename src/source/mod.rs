@@ -6,7 +6,9 @@ mod budget;
 mod deadline_pool;
 mod limits;
 mod procfs;
+mod reading;
 mod refused;
+mod rest;
 mod sections;
 mod taskstats;
 mod turn;
@@ -18,7 +20,9 @@ pub use bpf::{BpfSource, LoadError, Verified, verify};
 pub use budget::{Budget, Refusal, Share};
 pub use deadline_pool::Deadlines;
 pub use limits::Limits;
-pub use procfs::ProcfsSource;
+pub use procfs::{MappingFile, ProcfsSource};
+pub(crate) use rest::PIECE;
+pub use rest::{Piece, Rest};
 pub use sections::{Sections, push_section};
 pub use taskstats::{Answers, Taskstats, TaskstatsError};
 pub use turn::Turn;
@@ -154,6 +158,12 @@ pub trait Walk: Send {
     /// Whether no task is left, as far as is known without looking.
     fn is_finished(&self) -> bool;
 
+    /// Gathers the next piece of the mappings of a task that was visited before. The caller judges it before and after.
+    ///
+    /// # Errors
+    /// As [`Walk::next`].
+    fn go_on(&self, reader: &Reader, task: &TaskRecord, rest: &Rest) -> Result<Piece, SourceError>;
+
     /// How much `reader` is now shown of a task that was visited before; nothing if it is not that very task any more.
     fn sight(&self, reader: &Reader, task: &TaskRecord, anchor: &Anchor) -> Sight;
 }
@@ -178,6 +188,8 @@ pub struct Gathered<'a> {
     pub groups: Groups,
     /// The mappings, a list of records in the protocol's form.
     pub mappings: &'a [u8],
+    /// Where the mappings go on, if those are not all.
+    pub rest: Option<&'a Rest>,
     /// The command line.
     pub command_line: &'a [u8],
     /// The groups from 32 on; those that are not in `groups` are not shown.

@@ -1,5 +1,6 @@
 //! The fast source: BPF programs that write records of tasks straight into memory this process maps.
 
+mod cores;
 mod cpu_times;
 mod dump;
 mod files;
@@ -22,6 +23,7 @@ use crate::counters::Counters;
 use crate::proc_files::{ProcRoot, mix};
 use crate::protocol::{DumpStrategy, Groups};
 use crate::task::{Facts, TaskRecord};
+use cores::Cores;
 use dump::prefetch::Workers;
 use dump::walk::BpfWalk;
 use programs::{Answer, Ask, Mode, Outcome, Programs};
@@ -42,6 +44,7 @@ pub struct BpfSource {
     workers: Workers,
     /// The programs find no word of what this kernel remembers of tasks without memory, and it does remember it.
     guesses_memoryless: bool,
+    cores: Cores,
 }
 
 impl BpfSource {
@@ -66,7 +69,13 @@ impl BpfSource {
         let guesses_memoryless =
             !remembers_memoryless() && proc_root.shows_undumpable_zombies() != Some(true);
         let (programs, procfs) = (Arc::new(programs), ProcfsSource::new(proc_root, limits));
-        BpfSource { programs, procfs, workers: Workers::default(), guesses_memoryless }
+        BpfSource {
+            programs,
+            procfs,
+            workers: Workers::default(),
+            guesses_memoryless,
+            cores: Cores::default(),
+        }
     }
 
     /// Command lines come with the records.

@@ -1,23 +1,38 @@
 //! What stands in files of a task besides `status` and `stat`: mappings, command line, and the groups from 32 on.
 
+use super::MappingFile;
 use super::sections::{self, Question};
-use crate::proc_files::{KeptFile, TaskDir, TrueName, is_absent, parse_maps, parse_smaps};
-use crate::protocol::{EncodeError, Groups};
-use crate::source::Sections;
+use crate::proc_files::{KeptFile, TaskDir, is_absent};
+use crate::protocol::Groups;
+use crate::source::{Rest, Sections, Share};
 use nix::errno::Errno;
+use parking_lot::Mutex;
+use std::sync::Arc;
 
 /// The groups that a task has, out of its files.
 #[derive(Debug, Default)]
 pub(in crate::source) struct Contents {
     /// Empty where there are none.
     pub mappings: Vec<u8>,
+    /// Where the mappings go on.
+    pub rest: Option<Rest>,
     pub command_line: Option<Vec<u8>>,
     pub sections: Vec<u8>,
     /// What was lost for another reason than that the task has none or that this process may not know.
     pub missing: Groups,
+    /// What the lists count for.
+    pub share: Option<Share>,
+    /// The reader's user may not have so much.
+    pub refused: bool,
 }
 
 impl Contents {
+    /// Bytes of its lists.
+    #[cfg(feature = "bpf")]
+    pub fn lists_len(&self) -> usize {
+        self.mappings.len() + self.command_line.as_ref().map_or(0, Vec::len) + self.sections.len()
+    }
+
     /// Reads what is asked of the task of `dir`.
     pub fn read(text: &mut Vec<u8>, dir: &TaskDir, question: &Question<'_>) -> Contents {
         let memory = MemoryFiles::open(dir, question.groups);
@@ -55,7 +70,7 @@ impl Contents {
         let groups = question.groups;
         if let Some(file) = &files.mappings {
             match read_mappings(text, dir, file, groups.contains(Groups::VMA_STAT)) {
-                Some(list) => self.mappings = list,
+                Some((list, rest)) => (self.mappings, self.rest) = (list, rest),
                 None => self.missing |= groups & (Groups::VMA | Groups::VMA_STAT),
             }
         }
@@ -69,7 +84,7 @@ impl Contents {
 
 /// Files of the memory of one program, open.
 pub(super) struct MemoryFiles {
-    mappings: Option<nix::Result<KeptFile>>,
+    mappings: Option<nix::Result<Arc<KeptFile>>>,
     pub rollup: Option<nix::Result<KeptFile>>,
     pub environ: Option<nix::Result<KeptFile>>,
 }
@@ -80,7 +95,7 @@ impl MemoryFiles {
         let file = |asked: Groups, name| groups.contains(asked).then(|| dir.keep(name));
         let mappings = if groups.contains(Groups::VMA_STAT) { "smaps" } else { "maps" };
         MemoryFiles {
-            mappings: file(Groups::VMA, mappings),
+            mappings: file(Groups::VMA, mappings).map(|file| file.map(Arc::new)),
             rollup: file(Groups::ROLLUP, "smaps_rollup"),
             environ: file(Groups::ENVIRON, "environ"),
         }
@@ -92,8 +107,8 @@ impl MemoryFiles {
     }
 
     fn all(&self) -> impl Iterator<Item = &KeptFile> {
-        let files = [&self.mappings, &self.rollup, &self.environ].into_iter().flatten();
-        files.filter_map(|file| file.as_ref().ok())
+        let mappings = self.mappings.iter().flatten().map(|file| &**file);
+        mappings.chain([&self.rollup, &self.environ].into_iter().flatten().flatten())
     }
 
     /// Whether the memory still is, as far as its files tell.
@@ -102,28 +117,22 @@ impl MemoryFiles {
     }
 }
 
-type ParseMappings = fn(&[u8], TrueName, &mut Vec<u8>) -> Result<(), EncodeError>;
-
-/// The mappings of a task in the protocol's form, with their statistics if asked for; empty where there are none or
-/// this process may not know them, `None` where they are lost for another reason.
+/// The mappings of a task in the protocol's form, with their statistics if asked for, and where they go on; none where there are
+/// none or this process may not know them, `None` where they are lost for another reason.
 fn read_mappings(
     text: &mut Vec<u8>,
     dir: &TaskDir,
-    file: &nix::Result<KeptFile>,
+    file: &nix::Result<Arc<KeptFile>>,
     with_statistics: bool,
-) -> Option<Vec<u8>> {
+) -> Option<(Vec<u8>, Option<Rest>)> {
     let mut list = Vec::new();
-    let true_name = |start, end| dir.mapped_file(start, end);
-    let parse: ParseMappings = if with_statistics { parse_smaps } else { parse_maps };
-    let text = file.as_ref().map_err(|e| *e).and_then(|file| file.read_whole(text));
-    match text.map(|text| parse(text, &true_name, &mut list)) {
-        Ok(Ok(())) => Some(list),
-        // A mapping with a name that no record can hold: the list would lie by leaving it out.
-        Ok(Err(e)) => {
-            log::warn!("mappings of a task left out: {e}");
-            None
-        }
-        Err(e) if is_absent(e) || e == Errno::EACCES => Some(Vec::new()),
+    let read = file.clone().and_then(|file| {
+        let mut file = MappingFile::new(file, with_statistics, 0);
+        Ok((file.read(text, dir, &mut list)?, file))
+    });
+    match read {
+        Ok((goes_on, file)) => Some((list, goes_on.then(|| Rest::File(Arc::new(Mutex::new(file)))))),
+        Err(e) if is_absent(e) || e == Errno::EACCES => Some((Vec::new(), None)),
         Err(_) => None,
     }
 }

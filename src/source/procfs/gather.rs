@@ -7,7 +7,7 @@ use super::sections::{self, Question};
 use crate::access::{IdMaps, Reader, Sight, sight, user_ns_below};
 use crate::proc_files::{ProcRoot, StatLine, Status, TaskDir, mix};
 use crate::protocol::{Groups, MAX_PAYLOAD};
-use crate::source::{Anchor, Gathered, Sections, Selection, refused};
+use crate::source::{Anchor, Gathered, Rest, Sections, Selection, Share, refused};
 use crate::task::{Facts, TaskRecord};
 use nix::errno::Errno;
 use std::cell::RefCell;
@@ -21,20 +21,30 @@ pub(in crate::source) struct Task {
     /// The groups it has, among those asked for.
     pub has: Groups,
     pub mappings: Vec<u8>,
+    /// Where the mappings go on.
+    pub rest: Option<Rest>,
     pub command_line: Vec<u8>,
     pub sections: Vec<u8>,
     pub missing: Groups,
     pub anchor: Anchor,
     /// Still on, where something comes afterwards.
     pub(super) watch: Option<Watch>,
+    /// What the lists count for.
+    pub _share: Option<Share>,
 }
 
 impl Task {
+    /// Bytes of its lists.
+    pub fn lists_len(&self) -> usize {
+        self.mappings.len() + self.command_line.len() + self.sections.len()
+    }
+
     pub fn gathered(&self) -> Gathered<'_> {
         Gathered {
             record: &self.record,
             groups: self.has,
             mappings: &self.mappings,
+            rest: self.rest.as_ref(),
             command_line: &self.command_line,
             sections: Sections::new(&self.sections),
             missing: self.missing,
@@ -127,11 +137,13 @@ pub(super) fn gather_by_number(
             record,
             has: groups & if status.has_memory { ONE_FILE } else { ONE_FILE - Groups::STATM },
             mappings: Vec::new(),
+            rest: None,
             command_line: Vec::new(),
             sections: Vec::new(),
             missing: Groups::empty(),
             anchor: Anchor::Number,
             watch: None,
+            _share: None,
         })
     })
 }
@@ -198,16 +210,17 @@ fn gather_with(
         }
     }
     // Descriptors are few: only a task that will be sent in pieces needs to be known again.
-    let Contents { mappings, command_line, sections, missing } = contents;
+    let Contents { mappings, rest, command_line, sections, missing, .. } = contents;
     let command_line = command_line.unwrap_or_default();
     let lists = [mappings.len(), command_line.len(), sections.len()];
-    let in_pieces =
-        lists.iter().any(|len| *len > MAX_PAYLOAD) || lists.iter().sum::<usize>() + NEVER_SPLIT > room;
+    let in_pieces = rest.is_some()
+        || lists.iter().any(|len| *len > MAX_PAYLOAD)
+        || lists.iter().sum::<usize>() + NEVER_SPLIT > room;
     let has_more = own.contains(Groups::TASKSTATS);
     let anchor = if in_pieces || has_more { Anchor::Directory(dir.clone()) } else { Anchor::Number };
     let watch = watch.filter(|_| has_more);
     has -= missing;
-    Ok(Task { record, has, mappings, command_line, sections, missing, anchor, watch })
+    Ok(Task { record, has, mappings, rest, command_line, sections, missing, anchor, watch, _share: None })
 }
 
 /// What the question asks for, all of it of the program that the task ran when the watch began; what is not is missing.
@@ -236,12 +249,19 @@ fn read_of_one_program(
     }
     contents.add_memory(text, dir, question, &memory);
     // Memory that is gone is empty from the middle of a list on.
-    if memory.any() && programs(text)? != Programs::One && !memory.is_there(text) {
+    if memory.any() && programs(text)? != Programs::One {
+        if memory.is_there(text) {
+            if let Some(Rest::File(file)) = &contents.rest {
+                file.lock().find_again(&contents.mappings)?;
+            }
+            return Ok(contents);
+        }
         if !last {
             return Err(Errno::EAGAIN);
         }
         let lost = question.groups & of_memory;
         contents.mappings.clear();
+        contents.rest = None;
         contents.sections = Sections::new(&contents.sections).without(lost);
         contents.missing |= lost;
     }
@@ -344,6 +364,11 @@ fn dumpable(root: &ProcRoot, dir: &TaskDir, record: &TaskRecord) -> Facts {
         Ok(_) => Facts::DUMPABLE_KNOWN,
         Err(_) => Facts::empty(),
     }
+}
+
+/// Whether it takes a look at a task's namespaces to know whether that reader sees it.
+pub(super) fn waits_for_exec(reader: &Reader) -> bool {
+    !(reader.sees_everything() && reader.opens_any_file() && reader.pid_ns.is_none())
 }
 
 /// Whether one file tells all that there is to know for that reader.

@@ -3,16 +3,18 @@
 mod contents;
 mod gather;
 mod item;
+mod mapping_file;
 mod numbers;
 mod program;
 mod relatives;
+mod rest_of_list;
 mod sections;
 
 use super::budget::shrink;
-use super::deadline_pool::{DeadlinePool, Outcome, Work};
+use super::deadline_pool::{Begin, DeadlinePool, Outcome, Stop, Work};
 use super::{
-    Anchor, Budget, Deadlines, Gathered, HANGING, Limits, MEMORY, Sections, Selection, Share, Source,
-    SourceError, Taskstats, TaskstatsError, Turn, Visit, Walk, typical_len,
+    Anchor, Budget, Deadlines, Gathered, HANGING, Limits, MEMORY, Piece, Rest, Sections, Selection, Share,
+    Source, SourceError, Taskstats, TaskstatsError, Turn, Visit, Walk, typical_len,
 };
 use crate::access::{Account, CallerError, Reader, Sight, sight};
 use crate::counters::Counters;
@@ -25,9 +27,11 @@ pub(super) use contents::Contents;
 pub(super) use gather::with_text;
 use gather::{NEVER_SPLIT, ONE_FILE, Task, gather};
 use item::{Item, TaskId};
+pub use mapping_file::MappingFile;
 use nix::errno::Errno;
 use numbers::Numbers;
 use program::{Programs, Whose};
+pub(super) use rest_of_list::Place;
 #[cfg(feature = "bpf")]
 pub(super) use sections::{KnownMisc, LONGEST_LIST, Question};
 use std::collections::VecDeque;
@@ -53,7 +57,7 @@ impl ProcfsSource {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         ProcfsSource {
             root,
-            pool: DeadlinePool::new(cores, 64),
+            pool: DeadlinePool::new(cores, MOST_HELD_THREADS),
             deadlines: limits.deadlines,
             budget: Arc::new(Budget::new(limits.parked, limits.parked_per_user)),
             counters: Arc::default(),
@@ -152,7 +156,7 @@ impl ProcfsSource {
         }
         let light = Selection { groups: Groups::empty(), ..asked };
         // With other rights it may be running another program, whose readers are others.
-        match gather(&self.root, reader, light, dir.clone(), Whose::Process, usize::MAX) {
+        match self.light(reader, light, task.daemons_tgid, dir.clone()) {
             Ok(now)
                 if now.record.daemons_pid == task.daemons_pid
                     && now.record.credentials == task.credentials =>
@@ -248,7 +252,36 @@ impl ProcfsSource {
     ) -> Result<Option<Arc<TaskDir>>, SourceError> {
         let dir = Arc::new(self.root.task(pid).map_err(unfound)?);
         let light = Selection { groups: Groups::empty(), strategy: DumpStrategy::One, ..selection };
-        Ok(gather(&self.root, reader, light, dir.clone(), Whose::Process, usize::MAX).is_ok().then_some(dir))
+        Ok(self.light(reader, light, pid, dir.clone()).is_ok().then_some(dir))
+    }
+
+    /// As [`gather`], of a task that is named by its directory, within the deadlines: `ETIMEDOUT` where it hangs.
+    fn light(
+        &self,
+        reader: &Reader,
+        selection: Selection,
+        tgid: u32,
+        dir: Arc<TaskDir>,
+    ) -> nix::Result<Task> {
+        if !gather::waits_for_exec(reader) {
+            return gather(&self.root, reader, selection, dir, Whose::Process, usize::MAX);
+        }
+        let item = Item {
+            root: self.root.clone(),
+            budget: self.budget.clone(),
+            reader: Arc::new(reader.clone()),
+            selection,
+            id: TaskId { tgid, tid: tgid },
+            dir: Some(dir),
+            may_hang: true,
+            by_number: false,
+            room: usize::MAX,
+        };
+        let begin = Begin { within: self.deadlines.read, bytes: usize::MAX };
+        match self.pool.run(vec![item], self.deadlines, begin).pop() {
+            Some(Outcome::Done(task)) => task,
+            _ => Err(Errno::ETIMEDOUT),
+        }
     }
 }
 
@@ -354,6 +387,8 @@ struct ProcfsWalk {
     average: usize,
 }
 
+/// Threads that hung memory may hold, of all users.
+const MOST_HELD_THREADS: usize = 256;
 /// Tasks that one round gathers at most: what is not shown in this read is gathered again in the next one.
 const MOST_AT_ONCE: usize = 512;
 /// The same where each is held by a descriptor until it is judged again.
@@ -384,8 +419,10 @@ impl Walk for ProcfsWalk {
             let tasks = self.gather_all(&reader_of_all, selection, room, &ids);
             let out_of_time = tasks.len() < ids.len();
             for task in tasks {
-                if let Err(e @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM)) = task {
-                    return Err(SourceError::Unreadable(e));
+                match task {
+                    Err(Errno::ENOMEM) => return Err(SourceError::OverBudget(reader.account)),
+                    Err(e @ (Errno::EMFILE | Errno::ENFILE)) => return Err(SourceError::Unreadable(e)),
+                    _ => {}
                 }
                 if matches!(task, Err(Errno::EPERM)) {
                     self.source.counters.tasks_hidden.count();
@@ -416,6 +453,14 @@ impl Walk for ProcfsWalk {
 
     fn is_finished(&self) -> bool {
         self.upcoming.is_empty() && self.leaders.len() == 0
+    }
+
+    fn go_on(&self, reader: &Reader, task: &TaskRecord, rest: &Rest) -> Result<Piece, SourceError> {
+        match rest {
+            Rest::File(file) => self.source.piece(reader, task, Place::Open(file.clone())),
+            #[cfg(feature = "bpf")]
+            Rest::Address(from) => self.source.piece(reader, task, Place::Address(*from)),
+        }
     }
 
     fn sight(&self, reader: &Reader, task: &TaskRecord, anchor: &Anchor) -> Sight {
@@ -474,32 +519,42 @@ impl ProcfsWalk {
         ids: &[TaskId],
     ) -> Vec<nix::Result<Task>> {
         let hanging = selection.groups & HANGING;
+        let may_hang = gather::waits_for_exec(reader);
         let by_number =
             room >= NEVER_SPLIT && gather::knows_all(reader) && ONE_FILE.contains(selection.groups);
         let item = |id: &TaskId| Item {
             root: self.source.root.clone(),
+            budget: self.source.budget.clone(),
             reader: reader.clone(),
             selection,
             id: *id,
+            dir: None,
+            may_hang,
             by_number,
             room,
         };
-        if hanging.is_empty() && ids.len() < 4 {
-            return ids.iter().map(|id| item(id).run()).collect();
+        if hanging.is_empty() && !may_hang && ids.len() < 4 {
+            return ids.iter().map(|id| item(id).run(&Stop::default())).collect();
         }
         let deadlines = self.source.deadlines;
-        let results = self.source.pool.run(ids.iter().map(item).collect(), deadlines, deadlines.read);
+        // What has no room in this read is for the next one.
+        let begin = Begin { within: deadlines.read, bytes: 2 * room };
+        let results = self.source.pool.run(ids.iter().map(item).collect(), deadlines, begin);
         let light = Selection { groups: selection.groups - hanging, ..selection };
         let less = Selection { groups: selection.groups - MEMORY, ..selection };
         // First without its memory, which is what hangs most; then with nothing that may hang.
         let late = |id: &TaskId| {
             let item = |selection| Item { selection, ..item(id) };
-            let again = less.groups.intersects(HANGING) && selection.groups.intersects(MEMORY);
-            let again =
-                again.then(|| self.source.pool.run(vec![item(less)], deadlines, deadlines.read).pop());
+            let again = (may_hang || less.groups.intersects(HANGING)) && selection.groups.intersects(MEMORY);
+            let again = again.then(|| self.source.pool.run(vec![item(less)], deadlines, begin).pop());
             let (task, lost) = match again.flatten() {
                 Some(Outcome::Done(task)) => (task, hanging & MEMORY),
-                _ => (item(light).run(), hanging),
+                _ if !may_hang => (item(light).run(&Stop::default()), hanging),
+                _ => match self.source.pool.run(vec![item(light)], deadlines, begin).pop() {
+                    Some(Outcome::Done(task)) => (task, hanging),
+                    // Nobody can say whether this reader sees it.
+                    _ => (Err(Errno::EPERM), hanging),
+                },
             };
             task.map(|task| {
                 let base = &task.record.base;

@@ -1,9 +1,7 @@
 //! Tasks by name: the list of SET, and the descendants of SUBTREE.
 
 use super::ProcfsSource;
-use super::gather::gather;
 use super::numbers::Numbers;
-use super::program::Whose;
 use crate::access::Reader;
 use crate::protocol::{DumpStrategy, Groups};
 use crate::source::{Selection, SourceError};
@@ -40,9 +38,7 @@ impl ProcfsSource {
             let Some(dir) = self.root.task(tgid).ok().filter(|_| seen.insert(tgid)).map(Arc::new) else {
                 continue;
             };
-            let Ok(task) = gather(&self.root, reader, light, dir.clone(), Whose::Process, usize::MAX) else {
-                continue;
-            };
+            let Ok(task) = self.light(reader, light, tgid, dir.clone()) else { continue };
             found.insert((task.record.base.pid, tgid));
             for tid in dir.threads().unwrap_or_default() {
                 open.extend(Self::children(&dir, tid).unwrap_or_default());

@@ -7,7 +7,6 @@ use crate::source::bpf::BpfSource;
 use crate::source::bpf::programs::Ask;
 use crate::source::bpf::tasks::abi::Batch;
 use crate::source::procfs::{Contents, Question, with_text};
-use rayon::prelude::*;
 use std::collections::{HashMap, HashSet};
 
 /// Sections, by what the program knows a set of control groups by: the address of a `css_set`.
@@ -35,8 +34,7 @@ impl Cgroups {
             let contents = with_text(|text| Contents::read(text, &dir, &question));
             (!contents.sections.is_empty()).then_some((key, at, contents.sections))
         };
-        // Below that, waking another core takes longer than the work.
-        let read: Vec<_> = first.into_par_iter().with_min_len(16).filter_map(read).collect();
+        let read = source.cores.each(first, 16, read);
 
         let ids: Vec<u32> = read.iter().map(|(_, at, _)| batch.records[*at].base.pid).collect();
         let ask = Ask { groups: Groups::CGROUP, ..Ask::default() };

@@ -1,18 +1,20 @@
 //! What only files tell of tasks that the programs know: read under deadlines.
 
-use crate::access::{Reader, Sight};
+use crate::access::{Reader, Sight, person};
 use crate::proc_files::{ProcRoot, is_absent};
 use crate::protocol::{Groups, attribute_id};
 use crate::source::bpf::tasks::abi::Batch;
-use crate::source::deadline_pool::Work;
+use crate::source::deadline_pool::{Stop, Work};
 use crate::source::procfs::{Contents, KnownMisc, Question, with_text};
-use crate::source::{HANGING, Sections};
+use crate::source::reading::Reading;
+use crate::source::{Budget, HANGING, Sections};
 use std::sync::Arc;
 use zerocopy::FromBytes;
 
 /// The files of one task.
 pub(in crate::source::bpf) struct Item {
     pub root: Arc<ProcRoot>,
+    pub budget: Arc<Budget>,
     pub reader: Arc<Reader>,
     pub pid: u32,
     pub tgid: u32,
@@ -37,10 +39,10 @@ impl Work for Item {
     }
 
     fn owner(&self) -> u32 {
-        self.owner
+        person(&self.root, self.tgid, self.owner)
     }
 
-    fn run(&self) -> Contents {
+    fn run(&self, stop: &Stop) -> Contents {
         let dir = match self.per_thread {
             true => self.root.thread(self.tgid, self.pid),
             false => self.root.task(self.pid),
@@ -54,10 +56,20 @@ impl Work for Item {
                     groups: self.groups,
                     known: self.known,
                 };
-                with_text(|text| Contents::read(text, &dir, &question))
+                let reading = Reading::new(stop, &self.budget, self.reader.account);
+                let dir = dir.within(reading.clone());
+                let contents = with_text(|text| Contents::read(text, &dir, &question));
+                match reading.end(contents.lists_len()) {
+                    Ok(share) => Contents { share, ..contents },
+                    Err(_) => Contents { refused: true, ..Contents::default() },
+                }
             }
             Err(e) if is_absent(e) => Contents::default(),
             Err(_) => Contents { missing: self.groups, ..Contents::default() },
         }
+    }
+
+    fn weight(contents: &Contents) -> usize {
+        contents.lists_len()
     }
 }

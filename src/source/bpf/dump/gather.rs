@@ -9,8 +9,8 @@ use crate::source::bpf::files::open_files;
 use crate::source::bpf::mappings::list::{in_halves, list_mappings};
 use crate::source::bpf::programs::Ask;
 use crate::source::bpf::tasks::abi::Batch;
-use crate::source::deadline_pool::Outcome;
-use crate::source::{Anchor, Gathered, Sections, Selection, SourceError};
+use crate::source::deadline_pool::{Begin, Outcome};
+use crate::source::{Anchor, Gathered, Rest, Sections, Selection, Share, SourceError};
 use crate::task::{Facts, TaskRecord};
 use std::io;
 use std::ops::Range;
@@ -27,12 +27,16 @@ pub struct Memory {
     lists: [Vec<u8>; 2],
     /// Sections that the files program told, of many tasks.
     files: [Vec<u8>; 2],
+    /// The reader's user may not have so much gathered: nothing of it counts.
+    pub is_refused: bool,
 }
 
 #[derive(Default)]
 struct Entry {
     verdict: Verdict,
     mappings: Mappings,
+    /// Where the mappings go on.
+    rest: Option<Rest>,
     command_line: Option<Vec<u8>>,
     /// In one of the lists of `files`, where no other sections are.
     files: Option<(usize, Range<usize>)>,
@@ -41,6 +45,8 @@ struct Entry {
     missing: Groups,
     /// There is more than came with the record.
     is_more: bool,
+    /// What long lists count for.
+    _share: Option<Share>,
 }
 
 /// What is to be done with a record's task after all was gathered and judged again.
@@ -77,6 +83,7 @@ pub fn task<'a>(batch: Batch<'a>, at: usize, asked: Groups, memory: Option<&'a M
         record,
         groups,
         mappings: &[],
+        rest: None,
         command_line: &[],
         sections: batch.sections(at).map_or(Sections::default(), Sections::new),
         missing: Groups::empty(),
@@ -89,6 +96,7 @@ pub fn task<'a>(batch: Batch<'a>, at: usize, asked: Groups, memory: Option<&'a M
             Mappings::Own(list) => list,
             Mappings::None | Mappings::AskProc => &[],
         };
+        task.rest = entry.rest.as_ref();
         task.groups.set(Groups::VMA, !task.mappings.is_empty());
         task.missing = entry.missing;
         task.groups.remove(entry.missing);
@@ -152,6 +160,7 @@ impl Memory {
             entries: records.iter().map(|_| Entry::default()).collect(),
             lists: Default::default(),
             files: Default::default(),
+            is_refused: false,
         };
         shown.iter().for_each(|at| memory.entries[*at].verdict = Verdict::Show);
         let cgroups = match selection.groups.contains(Groups::CGROUP) {
@@ -211,7 +220,7 @@ impl Memory {
             // TASKSTATS comes afterwards, for all at once.
             ((lists | line) & selection.groups) | (own(at) - told - Groups::TASKSTATS)
         };
-        memory.read(source, reader, selection, batch, &owners, &asked);
+        memory.read(source, reader, selection, batch, &owners, room, &asked);
         if let Ok(taskstats) = &source.procfs.taskstats {
             let wanted = |at: usize| {
                 memory.entries[at].verdict == Verdict::Show && own(&at).contains(Groups::TASKSTATS)
@@ -235,12 +244,16 @@ impl Memory {
         mapped: &[usize],
         room: usize,
     ) {
-        let halves = in_halves(mapped, |part| list_mappings(source, reader, records, part, room));
+        let halves =
+            in_halves(&source.cores, mapped, |part| list_mappings(source, reader, records, part, room));
         for (half, listed) in halves.into_iter().enumerate() {
             self.lists[half] = listed.bytes;
             for (at, range) in listed.ranges {
                 self.entries[at].mappings =
                     range.map_or(Mappings::AskProc, |range| Mappings::Listed(half, range));
+            }
+            for (at, address) in listed.rests {
+                self.entries[at].rest = Some(Rest::Address(address));
             }
             self.leave(listed.not_reached);
         }
@@ -255,7 +268,8 @@ impl Memory {
         wanted: &[(usize, Groups)],
         room: usize,
     ) {
-        let halves = in_halves(wanted, |part| open_files::list(source, reader, records, part, room));
+        let halves =
+            in_halves(&source.cores, wanted, |part| open_files::list(source, reader, records, part, room));
         for (half, listed) in halves.into_iter().enumerate() {
             self.files[half] = listed.bytes;
             for (at, range) in listed.ranges {
@@ -301,6 +315,7 @@ impl Memory {
     }
 
     /// What only reading can tell, under deadlines: of each place what `asked` says.
+    #[allow(clippy::too_many_arguments)]
     fn read(
         &mut self,
         source: &BpfSource,
@@ -308,6 +323,7 @@ impl Memory {
         selection: Selection,
         batch: Batch<'_>,
         owners: &[usize],
+        room: usize,
         asked: &impl Fn(&usize, &Entry) -> Groups,
     ) {
         let asked = |at: &usize| asked(at, &self.entries[*at]);
@@ -319,6 +335,7 @@ impl Memory {
         let reader = Arc::new(reader.clone());
         let item = |(at, groups): &(usize, Groups)| Item {
             root: source.procfs.root.clone(),
+            budget: source.procfs.budget.clone(),
             reader: reader.clone(),
             pid: batch.records[*at].daemons_pid,
             tgid: batch.records[*at].daemons_tgid,
@@ -329,7 +346,8 @@ impl Memory {
             known: known_misc(batch, *at),
         };
         let items: Vec<Item> = places.iter().map(item).collect();
-        let results = source.procfs.pool.run(items, source.procfs.deadlines, BEGIN);
+        let begin = Begin { within: BEGIN, bytes: 2 * room };
+        let results = source.procfs.pool.run(items, source.procfs.deadlines, begin);
         let progress = results.iter().any(|result| !matches!(result, Outcome::NotBegun));
         for ((at, groups), result) in places.into_iter().zip(results) {
             if progress && matches!(result, Outcome::NotBegun) {
@@ -341,10 +359,13 @@ impl Memory {
                 Outcome::Done(contents) => {
                     if groups.contains(Groups::VMA) {
                         entry.mappings = Mappings::Own(contents.mappings);
+                        entry.rest = contents.rest;
                     }
                     entry.command_line = contents.command_line;
                     entry.sections = Sections::new(&entry.sections).merged(Sections::new(&contents.sections));
                     entry.missing = contents.missing;
+                    entry._share = contents.share;
+                    self.is_refused |= contents.refused;
                 }
                 Outcome::Late | Outcome::NotBegun => entry.missing = groups,
             }

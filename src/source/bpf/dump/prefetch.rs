@@ -3,12 +3,13 @@
 
 use crate::access::Reader;
 use crate::source::bpf::BpfSource;
+use crate::source::bpf::cores::Cores;
 use crate::source::bpf::dump::gather::Memory;
 use crate::source::bpf::programs::{Ask, Mode, Outcome};
 use crate::source::bpf::tasks::abi::{OwnedBatch, TaskSlot};
 use crate::source::{Selection, Share};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, OnceLock, mpsc};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 /// Bytes that are gathered at once by later reads of a dump.
@@ -52,8 +53,17 @@ impl Ahead {
 }
 
 /// The threads that gather ahead.
-#[derive(Clone, Default)]
-pub struct Workers(Arc<(OnceLock<Option<rayon::ThreadPool>>, AtomicUsize)>);
+#[derive(Clone)]
+pub struct Workers {
+    threads: Cores,
+    busy: Arc<AtomicUsize>,
+}
+
+impl Default for Workers {
+    fn default() -> Workers {
+        Workers { threads: Cores::new(AT_ONCE), busy: Arc::default() }
+    }
+}
 
 /// A batch under way.
 pub struct Coming(mpsc::Receiver<(Ahead, Option<u32>)>);
@@ -73,8 +83,7 @@ impl Coming {
         let busy = Busy::new(workers.clone())?;
         let (source, reader) = (source.clone(), reader.clone());
         let (sender, receiver) = mpsc::sync_channel(1);
-        let start = || rayon::ThreadPoolBuilder::new().num_threads(AT_ONCE).build().ok();
-        workers.0.0.get_or_init(start).as_ref()?.spawn(move || {
+        workers.threads.pool()?.spawn(move || {
             let _busy = busy;
             let (lines, sections) = (source.reads_lines(selection), source.tells_sections(selection));
             let ask = Ask {
@@ -99,6 +108,9 @@ impl Coming {
             let batch = slot.batch(answer.count, lines, sections).to_owned();
             drop(slot);
             let memory = Memory::gather(&source, &reader, selection, batch.batch(), bytes);
+            if memory.is_refused {
+                return;
+            }
             let _ = sender.send((Ahead::new(batch, memory, false, &reader, Some(share)), next));
         });
         Some(Coming(receiver))
@@ -125,12 +137,12 @@ struct Busy(Workers);
 impl Busy {
     fn new(workers: Workers) -> Option<Busy> {
         let more = |count| (count < AT_ONCE).then_some(count + 1);
-        workers.0.1.fetch_update(SeqCst, SeqCst, more).ok().map(|_| Busy(workers.clone()))
+        workers.busy.fetch_update(SeqCst, SeqCst, more).ok().map(|_| Busy(workers.clone()))
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.0.1.fetch_sub(1, SeqCst);
+        self.0.busy.fetch_sub(1, SeqCst);
     }
 }

@@ -5,10 +5,14 @@ use crate::protocol::{DumpStrategy, Groups};
 use crate::source::bpf::BpfSource;
 use crate::source::bpf::dump::gather::{self, Memory, Verdict, same_program};
 use crate::source::bpf::dump::prefetch::{Ahead, Coming, REACH};
+use crate::source::bpf::mappings::list::piece_from;
 use crate::source::bpf::programs::{Ask, Mode, Outcome};
 use crate::source::bpf::tasks::abi::Batch;
 use crate::source::budget::shrink;
-use crate::source::{Anchor, Gathered, Selection, Share, SourceError, Turn, Visit, Walk, typical_len};
+use crate::source::procfs::Place;
+use crate::source::{
+    Anchor, Gathered, Piece, Rest, Selection, Share, SourceError, Turn, Visit, Walk, typical_len,
+};
 use crate::task::{Facts, TaskRecord};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -98,6 +102,20 @@ impl Walk for BpfWalk {
 
     fn is_finished(&self) -> bool {
         self.ahead.is_none() && self.listed.is_empty() && self.numbers.is_none()
+    }
+
+    fn go_on(&self, reader: &Reader, task: &TaskRecord, rest: &Rest) -> Result<Piece, SourceError> {
+        let place = match rest {
+            Rest::File(file) => Place::Open(file.clone()),
+            Rest::Address(from) => match piece_from(&self.source, reader, task, *from) {
+                Some((mappings, next)) => {
+                    let rest = (next != 0).then_some(Rest::Address(next));
+                    return Ok(Piece { mappings, rest, ..Piece::default() });
+                }
+                None => Place::Address(*from),
+            },
+        };
+        self.source.procfs.piece(reader, task, place)
     }
 
     fn sight(&self, reader: &Reader, task: &TaskRecord, anchor: &Anchor) -> Sight {
@@ -210,6 +228,9 @@ impl BpfWalk {
         let batch = batch.to_owned();
         drop(slot);
         let memory = Memory::gather(&source, reader, self.selection, batch.batch(), at_once);
+        if memory.is_refused {
+            return Err(SourceError::OverBudget(reader.account));
+        }
         self.show_ahead(Ahead::new(batch, memory, from_list, reader, None), reader, room, left, visit)
     }
 

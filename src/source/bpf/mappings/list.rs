@@ -2,7 +2,9 @@
 
 use crate::access::Reader;
 use crate::protocol::{EncodeError, VmFlags, VmaFields, push_vma};
+use crate::source::PIECE;
 use crate::source::bpf::BpfSource;
+use crate::source::bpf::cores::Cores;
 use crate::source::bpf::mappings::abi::{Mapping, MappingSlot, TargetState};
 use crate::task::TaskRecord;
 use std::ops::Range;
@@ -15,15 +17,17 @@ pub struct Listed {
     pub ranges: Vec<(usize, Option<Range<usize>>)>,
     /// The first record that was left for later.
     pub not_reached: Option<usize>,
+    /// Where the lists of records go on that are too long for one read.
+    pub rests: Vec<(usize, u64)>,
 }
 
 /// Lists on two cores.
-pub fn in_halves<T: Sync>(tasks: &[T], list: impl Fn(&[T]) -> Listed + Sync) -> [Listed; 2] {
+pub fn in_halves<T: Sync>(cores: &Cores, tasks: &[T], list: impl Fn(&[T]) -> Listed + Sync) -> [Listed; 2] {
     let (left, right) = tasks.split_at(tasks.len() / 2);
     // Below that, waking another core takes longer than the work.
     match left.len() {
         0..8 => [list(tasks), Listed::default()],
-        _ => rayon::join(|| list(left), || list(right)).into(),
+        _ => cores.both(|| list(left), || list(right)).into(),
     }
 }
 
@@ -56,45 +60,89 @@ pub fn list_mappings(
                 listed.not_reached = Some(*at);
                 return listed;
             }
-            let mut whole = push_target(&mut listed.bytes, &slot, nth, &records[*at]);
+            let mut pushed = push_target(&mut listed.bytes, begin, &slot, nth, &records[*at]);
             // Only the last one answered can be longer than a slot; the rest of it comes alone.
-            while whole && nth + 1 == done && resume != 0 {
+            while pushed == Pushed::Whole && nth + 1 == done && resume != 0 {
+                if listed.bytes.len() - begin >= PIECE {
+                    pushed = Pushed::Until(resume);
+                    break;
+                }
                 slot.targets[0].id = records[*at].base.pid;
                 let more = source.programs.mappings(&mut slot, reader, 1, resume);
                 let Some(more) = more.ok().filter(|more| more.done == 1) else {
-                    whole = false;
+                    pushed = Pushed::AskProc;
                     break;
                 };
                 resume = more.resume;
-                whole = push_target(&mut listed.bytes, &slot, 0, &records[*at]);
+                pushed = push_target(&mut listed.bytes, begin, &slot, 0, &records[*at]);
             }
-            if !whole {
-                listed.bytes.truncate(begin);
+            match pushed {
+                Pushed::AskProc => listed.bytes.truncate(begin),
+                Pushed::Until(address) => listed.rests.push((*at, address)),
+                Pushed::Whole => {}
             }
-            listed.ranges.push((*at, whole.then_some(begin..listed.bytes.len())));
+            let range = (pushed != Pushed::AskProc).then_some(begin..listed.bytes.len());
+            listed.ranges.push((*at, range));
         }
         rest = &rest[done..];
     }
     listed
 }
 
-/// Appends the mappings of one target of a slot; false where /proc has to be asked for them.
-fn push_target(out: &mut Vec<u8>, slot: &MappingSlot, nth: usize, record: &TaskRecord) -> bool {
-    let target = &slot.targets[nth];
-    match target.state() {
-        TargetState::NoMemory | TargetState::Absent => true,
-        TargetState::Complete | TargetState::Partial
-            if record.instance() == (target.start_time, target.exec_id) =>
-        {
-            push_all(out, slot, slot.mappings(target))
-        }
-        _ => false,
+/// The next piece of the list of one task, which goes on at an address; where it goes on after that, 0 for nowhere. `None` where
+/// /proc has to be asked.
+pub fn piece_from(
+    source: &BpfSource,
+    reader: &Reader,
+    record: &TaskRecord,
+    address: u64,
+) -> Option<(Vec<u8>, u64)> {
+    let mut slot = source.programs.mapping_slot()?;
+    slot.targets[0].id = record.base.pid;
+    let answer = source.programs.mappings(&mut slot, reader, 1, address).ok()?;
+    let mut list = Vec::new();
+    match push_target(&mut list, 0, &slot, 0, record) {
+        _ if answer.done != 1 => None,
+        Pushed::Whole => Some((list, answer.resume)),
+        Pushed::Until(address) => Some((list, address)),
+        Pushed::AskProc => None,
     }
 }
 
-/// Appends these mappings; false where one has no name that could be made.
-fn push_all(out: &mut Vec<u8>, slot: &MappingSlot, mappings: &[Mapping]) -> bool {
-    mappings.iter().all(|mapping| !mapping.is_unresolved() && push(out, slot, mapping).is_ok())
+/// What became of the mappings of a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pushed {
+    Whole,
+    /// Those from this address on are for later.
+    Until(u64),
+    AskProc,
+}
+
+/// Appends the mappings of one target of a slot, to a list that began at `begin`.
+fn push_target(
+    out: &mut Vec<u8>,
+    begin: usize,
+    slot: &MappingSlot,
+    nth: usize,
+    record: &TaskRecord,
+) -> Pushed {
+    let target = &slot.targets[nth];
+    match target.state() {
+        TargetState::NoMemory | TargetState::Absent => return Pushed::Whole,
+        TargetState::Complete | TargetState::Partial
+            if record.instance() == (target.start_time, target.exec_id) => {}
+        _ => return Pushed::AskProc,
+    }
+    for mapping in slot.mappings(target) {
+        if out.len() - begin >= PIECE {
+            return Pushed::Until(mapping.start);
+        }
+        // One has no name that could be made.
+        if mapping.is_unresolved() || push(out, slot, mapping).is_err() {
+            return Pushed::AskProc;
+        }
+    }
+    Pushed::Whole
 }
 
 fn push(out: &mut Vec<u8>, slot: &MappingSlot, mapping: &Mapping) -> Result<(), EncodeError> {
