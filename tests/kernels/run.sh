@@ -23,7 +23,7 @@ else
 		trixie/amd64+1cpu trixie/amd64+64cpus trixie/amd64+la57 trixie/amd64+kptr trixie/amd64+lockdown trixie/amd64+pidns)
 fi
 # Those whose answers depend on the kernel. The short form leaves out what takes longest in an emulated machine.
-tests=(${TESTS:-fields strategies access errors isolation $([ -n "$short" ] || echo more_fields more_access namespaces open_files relatives hung_memory)})
+tests=(${TESTS:-fields access $([ -n "$short" ] || echo strategies errors isolation more_fields more_access namespaces open_files relatives hung_memory)})
 spawn=${SPAWN:-$([ -n "$short" ] && echo 500 || echo 2000)}
 seconds=${SECONDS_A_TEST:-600}
 results=${CACHE:-target/kernels}/results
