@@ -46,8 +46,8 @@ const DENIED: &[c_long] = &[
     // Parts of the kernel that are large, and some of which would go round this filter.
     SYS_io_uring_setup, SYS_io_uring_enter, SYS_io_uring_register, SYS_io_setup, SYS_userfaultfd, SYS_perf_event_open,
     SYS_fanotify_init, SYS_fanotify_mark, SYS_add_key, SYS_request_key, SYS_keyctl,
-    // Sessions and process groups, by which signals and the terminal are handed on; and another filter.
-    SYS_setsid, SYS_setpgid, SYS_seccomp,
+    // Sessions and process groups, by which signals and the terminal are handed on.
+    SYS_setsid, SYS_setpgid,
 ];
 
 /// Calls that the C library has no names for everywhere; such new ones have the same number on all: fchmodat2,
@@ -82,7 +82,7 @@ const FCNTL_ALLOWED: &[c_int] = &[F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_SETFD, F_
 const IOCTL_ALLOWED: &[u64] =
     &[0x5401, 0x5421, 0x5450, 0x5451, 0xb701, 0xb702, 0xb703, 0x8004_b704, 0x8004_e500];
 
-/// Of `prctl`: names, and questions. Others would let the process outlive its parent or share a core with whom it chooses.
+/// Of `prctl`: names, questions, and what precedes another filter, which takes more away. Others would let the process outlive its parent or share a core with whom it chooses.
 const PRCTL_ALLOWED: &[c_int] = &[
     PR_SET_NAME,
     PR_GET_NAME,
@@ -91,6 +91,7 @@ const PRCTL_ALLOWED: &[c_int] = &[
     PR_GET_DUMPABLE,
     PR_CAPBSET_READ,
     PR_GET_NO_NEW_PRIVS,
+    PR_SET_NO_NEW_PRIVS,
     PR_GET_SECCOMP,
 ];
 
@@ -107,7 +108,6 @@ pub fn install() -> io::Result<()> {
         log::warn!("no filter of system calls: there is none for {}", std::env::consts::ARCH);
         return Ok(());
     };
-    // The one that forbids another comes last.
     for (rules, errno) in [(every(ABSENT), ENOSYS), (denied().map_err(io::Error::other)?, EPERM)] {
         let action = SeccompAction::Errno(errno as u32);
         let filter = SeccompFilter::new(on_every_abi(rules), SeccompAction::Allow, action, arch)
@@ -351,7 +351,6 @@ mod tests {
                 libc::SYS_inotify_init1,
                 libc::SYS_sync,
                 libc::SYS_setsid,
-                libc::SYS_seccomp,
                 libc::SYS_memfd_create,
                 libc::SYS_userfaultfd,
                 libc::SYS_perf_event_open,
