@@ -72,7 +72,8 @@ fn a_list_of_threads_of_one_process() {
         .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())
         .collect();
     // Another process' among them.
-    tids.insert(tids.len() / 2, 1);
+    let other = Killed(Command::new("sleep").arg("1000").spawn().unwrap());
+    tids.insert(tids.len() / 2, other.0.id());
     for source in sources() {
         let daemon = Daemon::start_with(source, &[]);
         let asked = Request { pids: tids.clone(), ..request(DumpStrategy::Set, 0, Groups::STAT) };
@@ -85,8 +86,12 @@ fn a_list_of_threads_of_one_process() {
             assert!(stat.minflt.abs_diff(first.minflt) < 10_000 && stat.threads.abs_diff(first.threads) < 20);
             assert!(stat.minflt >= 100, "{}: {stat:?}", source.name);
         }
-        let other = tasks.iter().find(|task| task.pid == 1).unwrap().stat.unwrap();
-        assert!(other.threads < 100, "{}: {other:?}", source.name);
+        let stat = tasks.iter().find(|task| task.pid == other.0.id()).unwrap().stat.unwrap();
+        assert!(
+            stat.threads == 1 && stat.minflt < of_us[0].stat.unwrap().minflt,
+            "{}: {stat:?}",
+            source.name
+        );
     }
     drop(stop);
     threads.into_iter().for_each(|thread| drop(thread.join()));
