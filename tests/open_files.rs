@@ -338,7 +338,7 @@ fn many_at_once() {
         let answer = More::of(&file.read_to_end(BUFFER).unwrap());
         assert_eq!(answer.len(), 3);
         let read = reads() - before;
-        assert_eq!(source.name == "bpf", read < 500, "{read} reads of {}", source.name);
+        assert_eq!(source.name != "procfs", read < 500, "{read} reads of {}", source.name);
     }
 }
 

@@ -123,7 +123,7 @@ enum SourceChoice {
     Auto,
     /// BPF programs
     Bpf,
-    /// A BPF iterator, for older kernels
+    /// The same programs for older kernels, where each load from kernel memory is a call
     BpfIter,
     /// Files of /proc
     Procfs,
@@ -221,7 +221,7 @@ fn open_source(choice: SourceChoice, limits: Limits) -> anyhow::Result<(Arc<dyn 
         SourceChoice::Bpf => Arc::new(BpfSource::load(proc_root.clone(), limits).with_context(no_bpf)?),
         #[cfg(feature = "bpf")]
         SourceChoice::BpfIter => {
-            Arc::new(BpfSource::load_iterator(proc_root.clone(), limits).with_context(no_bpf)?)
+            Arc::new(BpfSource::load_probing(proc_root.clone(), limits).with_context(no_bpf)?)
         }
         #[cfg(not(feature = "bpf"))]
         SourceChoice::Bpf | SourceChoice::BpfIter => {
@@ -230,7 +230,7 @@ fn open_source(choice: SourceChoice, limits: Limits) -> anyhow::Result<(Arc<dyn 
         #[cfg(feature = "bpf")]
         SourceChoice::Auto => match BpfSource::load(proc_root.clone(), limits) {
             Ok(source) => Arc::new(source),
-            Err(why) => match BpfSource::load_iterator(proc_root.clone(), limits) {
+            Err(why) => match BpfSource::load_probing(proc_root.clone(), limits) {
                 Ok(source) => {
                     log::warn!(
                         "source {}, which is slower than bpf, because {why}{}",

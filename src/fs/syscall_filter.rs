@@ -68,9 +68,8 @@ const OLD_DENIED: &[c_long] = &[];
 /// Their arguments are behind a pointer, which a filter cannot follow; the C library takes others where they are not there.
 const ABSENT: &[c_long] = &[SYS_clone3, SYS_openat2];
 
-/// `enum bpf_cmd`: what running programs takes that are loaded. BPF_PROG_TEST_RUN; or, for the iterator, a descriptor of
-/// its and a place in a map for its question (BPF_ITER_CREATE, BPF_MAP_UPDATE_ELEM, BPF_MAP_DELETE_ELEM).
-const BPF_ALLOWED: [u64; 4] = [10, 33, 2, 3];
+/// `enum bpf_cmd`: what running programs takes that are loaded, BPF_PROG_TEST_RUN.
+const BPF_ALLOWED: [u64; 1] = [10];
 
 /// Of `fcntl`: what is the descriptor's own. Others make signals for whomever (F_SETOWN, F_SETSIG, F_NOTIFY), hold up who opens a
 /// file (leases, locks), or change what is open (F_ADD_SEALS, F_SETPIPE_SZ).

@@ -32,9 +32,14 @@ const BUILT: &[Source] = &[
     PROCFS,
     #[cfg(feature = "bpf")]
     Source { name: "bpf", ticks: 2, knows_dumpable: true, knows_all_flags: true, knows_generation: true },
-    // What stands in memory comes from /proc.
     #[cfg(feature = "bpf")]
-    Source { name: "bpf-iter", ticks: 2, knows_dumpable: true, ..PROCFS },
+    Source {
+        name: "bpf-iter",
+        ticks: 2,
+        knows_dumpable: true,
+        knows_all_flags: true,
+        knows_generation: true,
+    },
 ];
 
 /// Those that work on this machine. `TASK_DIAG_TEST_SOURCES=procfs` leaves out the others on purpose.

@@ -4,7 +4,6 @@ mod cores;
 mod cpu_times;
 mod dump;
 mod files;
-mod iterator;
 mod mappings;
 mod memory;
 mod programs;
@@ -26,7 +25,7 @@ use crate::task::{Facts, TaskRecord};
 use cores::Cores;
 use dump::prefetch::Workers;
 use dump::walk::BpfWalk;
-use programs::{Answer, Ask, Mode, Outcome, Programs};
+use programs::{Answer, Ask, Mode, Outcome, Programs, Reads};
 use slots::Lease;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -53,16 +52,16 @@ impl BpfSource {
     /// # Errors
     /// [`LoadError`] where the kernel does not take them, or this process may not load any.
     pub fn load(proc_root: Arc<ProcRoot>, limits: Limits) -> Result<BpfSource, LoadError> {
-        Ok(Self::new(Programs::load()?, proc_root, limits))
+        Ok(Self::new(Programs::load(Reads::Direct)?, proc_root, limits))
     }
 
-    /// Loads the iterator instead, for kernels that lack functions which the other programs call: the same records,
-    /// and all that is in memory from /proc.
+    /// Loads them for kernels that lack functions which those call (before 6.4): they call one for each load from the
+    /// kernel's memory, which takes longer.
     ///
     /// # Errors
     /// As of [`BpfSource::load`].
-    pub fn load_iterator(proc_root: Arc<ProcRoot>, limits: Limits) -> Result<BpfSource, LoadError> {
-        Ok(Self::new(Programs::load_iterator()?, proc_root, limits))
+    pub fn load_probing(proc_root: Arc<ProcRoot>, limits: Limits) -> Result<BpfSource, LoadError> {
+        Ok(Self::new(Programs::load(Reads::Probe)?, proc_root, limits))
     }
 
     fn new(programs: Programs, proc_root: Arc<ProcRoot>, limits: Limits) -> BpfSource {
@@ -85,7 +84,7 @@ impl BpfSource {
 
     /// Groups from 32 on come with the records, as far as the program can tell them.
     fn tells_sections(&self, selection: Selection) -> bool {
-        selection.groups.intersects(Groups::OWN) && !self.programs.iterates()
+        selection.groups.intersects(Groups::OWN)
     }
 
     /// As [`Programs::ask`]; the records say of which tasks a security module keeps from this process.
@@ -184,7 +183,10 @@ fn remembers_memoryless() -> bool {
 
 impl Source for BpfSource {
     fn name(&self) -> &'static str {
-        if self.programs.iterates() { "bpf-iter" } else { "bpf" }
+        match self.programs.reads() {
+            Reads::Direct => "bpf",
+            Reads::Probe => "bpf-iter",
+        }
     }
 
     fn source_of(&self, group: Groups) -> &'static str {
@@ -204,9 +206,6 @@ impl Source for BpfSource {
     }
 
     fn reader(&self, tid: u32, fsuid: u32, fsgid: u32) -> Result<Reader, CallerError> {
-        if self.programs.iterates() {
-            return self.procfs.reader(tid, fsuid, fsgid);
-        }
         let mut slot = self.programs.slot();
         let asking = Reader { tid, ..Reader::default() };
         self.programs.tasks(&mut slot, &asking, Ask::default(), &[]).map_err(|_| CallerError::Invisible)?;
@@ -244,14 +243,6 @@ impl Source for BpfSource {
         set: &[u32],
     ) -> Result<Box<dyn Walk>, SourceError> {
         let pid = selection.pid;
-        let varying = Groups::VMA | Groups::CMDLINE | Groups::STATM | Groups::OWN;
-        let faster = selection.strategy == DumpStrategy::All && !selection.groups.intersects(varying);
-        let foreign = reader.pid_ns.is_some() || reader.id_maps.is_some();
-        if self.programs.iterates() && (foreign || !faster && reader.sees_everything()) {
-            // The iterator goes by all tasks, never back to one that did not fit, and by the daemon's numbers. (Of readers who do not see everything /proc
-            // cannot know all that they do see.)
-            return self.procfs.start(reader, selection, set);
-        }
         let mut listed = VecDeque::new();
         let mut numbers = None;
         let mut members_of = None;

@@ -96,8 +96,8 @@ impl Coming {
             };
             let mut slot = source.programs.slot();
             let Ok(answer) = source.ask(&mut slot, &reader, ask) else { return };
-            // The iterator goes by what it is told of the reader; the program looks at the thread, which does not wait for it.
-            if !source.programs.iterates() && !is_still(&reader, &slot) {
+            // The program looks at the thread, which does not wait for it.
+            if !is_still(&reader, &slot) {
                 return;
             }
             let next = match answer.outcome {

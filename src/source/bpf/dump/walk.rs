@@ -15,7 +15,6 @@ use crate::source::{
 };
 use crate::task::{Facts, TaskRecord};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Groups of which each task takes so long that many are gathered at once; what is quickly told is best shown from where
 /// the program left it.
@@ -23,8 +22,6 @@ const SLOW: Groups = Groups::VMA.union(Groups::FD).union(Groups::ROLLUP).union(G
 
 pub struct BpfWalk {
     source: BpfSource,
-    /// What tells this dump from all others.
-    dump: u64,
     selection: Selection,
     /// As it was asked for; what cannot be told to the reader at hand is no part of `selection`.
     asked: Selection,
@@ -57,10 +54,8 @@ impl BpfWalk {
         members_of: Option<u32>,
         share: Share,
     ) -> BpfWalk {
-        static DUMPS: AtomicU64 = AtomicU64::new(1);
         BpfWalk {
             source: source.clone(),
-            dump: DUMPS.fetch_add(1, Relaxed),
             selection,
             asked: selection,
             listed,
@@ -73,12 +68,6 @@ impl BpfWalk {
             ahead: None,
             coming: None,
         }
-    }
-}
-
-impl Drop for BpfWalk {
-    fn drop(&mut self) {
-        self.source.programs.forget(self.dump);
     }
 }
 
@@ -140,8 +129,7 @@ impl BpfWalk {
         turn: &Turn<'_>,
         visit: &mut dyn FnMut(&Gathered) -> Visit,
     ) -> Result<(), SourceError> {
-        let iterates = self.source.programs.iterates();
-        let least = if iterates { self.average } else { self.average / 2 };
+        let least = self.average / 2;
         let mut left = room;
         let mut reach = None;
         self.full = false;
@@ -177,16 +165,10 @@ impl BpfWalk {
         let with_sections = source.tells_sections(self.selection);
         let at_once = if reach > 0 { reach } else { *left };
         self.reach = 2 * reach;
-        // The kernel's walk does not go back to what was not shown.
-        let limit = match source.programs.iterates() {
-            true => at_once / self.average,
-            false => at_once.div_ceil(self.average),
-        };
         let ask = Ask {
-            limit: limit.max(1),
+            limit: at_once.div_ceil(self.average).max(1),
             per_thread: self.selection.per_thread(),
             lines: with_lines,
-            dump: self.dump,
             ..Ask::records(self.selection.groups)
         };
         let from_list = !self.listed.is_empty();

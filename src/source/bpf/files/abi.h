@@ -35,16 +35,17 @@ struct target {
     u32 exe, cwd, root; /* places in slot.names; 0 for none */
     u64 start_time, exec_id; /* of the program instance whose files these are */
 };
-struct files_slot {
-    struct target targets[TARGETS];
-    struct open_file files[FILES];
-    struct names names;
-};
 struct files_request {
     /* in */
-    u32 slot, reader, targets;
+    u32 reader, targets;
     u32 resume; /* in and out: of the first target, and of the last one answered if it is PARTIAL: where its list goes on */
     /* out */
     u32 done; /* targets answered; a PARTIAL one is the last */
-    u32 files, names, unused;
+    u32 files, names;
+};
+struct files_slot {
+    struct files_request request;
+    struct target targets[TARGETS];
+    struct open_file files[FILES];
+    struct names names;
 };

@@ -99,7 +99,6 @@ impl FilesTarget {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable)]
 pub struct FilesRequest {
-    pub slot: u32,
     pub reader: u32,
     pub targets: u32,
     /// The descriptor at which the first target's list goes on; afterwards that of a partial one.
@@ -108,7 +107,6 @@ pub struct FilesRequest {
     pub done: u32,
     pub files: u32,
     pub names: u32,
-    pub unused: u32,
 }
 
 /// Tasks whose files one run gives at most.
@@ -119,6 +117,7 @@ const FILES: usize = 16384;
 #[repr(C)]
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable)]
 pub struct FilesSlot {
+    pub request: FilesRequest,
     pub targets: [FilesTarget; TARGETS],
     files: [OpenFile; FILES],
     pub names: Names,

@@ -56,7 +56,7 @@ struct {
 } works SEC(".maps");
 
 /* The place of a file's name, 0 where only the kernel can tell it. */
-GLOBAL u32 name_of(struct work *work, struct files_slot *slot, u64 mount, u64 entry, u64 inode) {
+static __always_inline u32 name_of(struct work *work, struct files_slot *slot, u64 mount, u64 entry, u64 inode) {
     if (!work || !slot) return 0;
     u32 place;
     if (is_pseudo(mount, entry))
@@ -91,8 +91,8 @@ GLOBAL u32 find_open(struct work *work, u64 table, u32 first) {
         here->inode = address_in(file, f_inode);
         here->entry = address_in(file, f_path.dentry);
         here->mount = address_in(file, f_path.mnt);
-        here->position = file->f_pos;
-        here->flags |= file->f_flags & ~O_CLOEXEC;
+        here->position = get(file->f_pos);
+        here->flags |= get(file->f_flags) & ~O_CLOEXEC;
     }
     return found;
 }
@@ -101,19 +101,20 @@ GLOBAL u32 find_open(struct work *work, u64 table, u32 first) {
 GLOBAL u32 still_open(struct work *work, u64 table, u32 found) {
     if (!work) return 0;
     u64 slots = address_in(at(struct fdtable, table), fd);
-    u32 i, same = 1;
+    u64 differ = 0; /* a number, as older verifiers would follow each answer for itself */
+    u32 i;
     bpf_for(i, 0, found) {
         struct found *here = &work->found[i & (WORD - 1)];
         struct file *file = at(struct file, here->file);
         u64 place = slots + (u64)here->fd * 8;
-        same &= word_at(place) == here->file;
+        differ |= word_at(place) ^ here->file;
         smp_rmb();
-        same &= address_in(file, f_inode) == here->inode && address_in(file, f_path.dentry) == here->entry &&
-                address_in(file, f_path.mnt) == here->mount;
+        differ |= (address_in(file, f_inode) ^ here->inode) | (address_in(file, f_path.dentry) ^ here->entry) |
+                  (address_in(file, f_path.mnt) ^ here->mount);
         smp_rmb();
-        same &= word_at(place) == here->file;
+        differ |= word_at(place) ^ here->file;
     }
-    return same;
+    return !differ;
 }
 
 /* One descriptor, but for the name of its file. Returns true if it has one. */
@@ -121,9 +122,9 @@ GLOBAL u32 describe(struct work *work, struct open_file *file, u32 nth) {
     if (!work || !file) return 0;
     struct found *here = &work->found[nth & (WORD - 1)];
     struct inode *inode = at(struct inode, here->inode);
-    u32 kind = NAMED, type = inode->i_mode >> 12;
+    u32 kind = NAMED, type = get(inode->i_mode) >> 12;
     if (is_pseudo(here->mount, here->entry)) {
-        u32 system = at(struct dentry, here->entry)->d_sb->s_magic;
+        u32 system = get(get(at(struct dentry, here->entry)->d_sb)->s_magic);
         if (system == SOCKFS) kind = SOCKET;
         if (system == PIPEFS) kind = PIPE;
         if (system == NSFS) kind = NAMESPACE;
@@ -132,8 +133,8 @@ GLOBAL u32 describe(struct work *work, struct open_file *file, u32 nth) {
         if (kind == PIDFD || system == ANON_INODE_FS) type = 0;
     }
     file->position = here->position;
-    file->inode = inode->i_ino;
-    file->device = inode->i_sb->s_dev;
+    file->inode = get(inode->i_ino);
+    file->device = get(get(inode->i_sb)->s_dev);
     file->fd = here->fd;
     file->flags = here->flags;
     file->name = 0;
@@ -161,6 +162,7 @@ GLOBAL u32 add_found(struct work *work, struct files_slot *slot, u32 nth) {
     if (!work || !slot) return BUSY;
     u32 count = work->count;
     struct found *here = &work->found[nth & (WORD - 1)];
+    barrier_var(count);
     if (count >= FILES || work->naming.end > NAMES - 2 * LONGEST) {
         work->resume = here->fd;
         return PARTIAL;
@@ -182,10 +184,11 @@ static u64 table_of(u64 files) {
 }
 
 /* Appends the descriptors of one word of work->table, from `first` on. */
-static __always_inline u32 word_of(struct work *work, struct files_slot *slot, u32 first) {
+GLOBAL u32 word_of(struct work *work, struct files_slot *slot, u32 first) {
+    if (!work || !slot) return BUSY;
     work->word_count = work->count;
     work->word_names = work->naming.end;
-    for (int try = 0; try < TRIES; try++) {
+    for (int try = 0; try < (PROBING ? 1 : TRIES); try++) {
         u32 found = find_open(work, work->table, first), state = COMPLETE, i;
         work->looked += found;
         bpf_for(i, 0, found) {
@@ -216,8 +219,8 @@ GLOBAL u32 descriptors(struct work *work, struct files_slot *slot) {
     if (!work || !slot) return BUSY;
     work->table = table_of(work->files);
     u32 first = work->resume;
-    bpf_repeat(2 * FILES + 1) {
-        u32 end = at(struct fdtable, work->table)->max_fds;
+    bpf_repeat(PROBING ? 16 : 2 * FILES + 1) {
+        u32 end = get(at(struct fdtable, work->table)->max_fds);
         if (first >= end) return COMPLETE;
         if (work->looked >= 2 * FILES) {
             work->resume = first;
@@ -230,7 +233,8 @@ GLOBAL u32 descriptors(struct work *work, struct files_slot *slot) {
         if (state != COMPLETE) return state;
         first = (first / WORD + 1) * WORD;
     }
-    return BUSY;
+    work->resume = first;
+    return PARTIAL;
 }
 
 /* The place of the name of a path that stands at an address; 0 without one, 1 where only the kernel can tell it. */
@@ -248,7 +252,7 @@ GLOBAL u32 link_to(struct work *work, struct files_slot *slot, u64 path) {
 GLOBAL u32 links(struct work *work, struct files_slot *slot, struct target *target, u64 address) {
     if (!work || !slot || !target) return BUSY;
     struct task_struct *task = at(struct task_struct, address);
-    u64 memory = task->flags & 0x00200000 /* PF_KTHREAD */ ? 0 : work->memory;
+    u64 memory = get(task->flags) & 0x00200000 /* PF_KTHREAD */ ? 0 : work->memory;
     work->executable = memory ? address_in(at(struct mm_struct, memory), exe_file) : 0;
     work->directories = address_in(task, fs);
     target->exe = target->cwd = target->root = 0;
@@ -296,7 +300,7 @@ GLOBAL u32 answer_target(struct work *work, struct files_slot *slot, struct targ
     work->first_descriptor = work->resume;
     target->exe = target->cwd = target->root = 0;
     if (address) {
-        target->start_time = at(struct task_struct, address)->start_boottime;
+        target->start_time = get(at(struct task_struct, address)->start_boottime);
         state = BUSY;
     }
     for (int try = 0; state == BUSY && try < TRIES && work->looked < 2 * FILES; try++) {
@@ -318,13 +322,14 @@ GLOBAL u32 answer_target(struct work *work, struct files_slot *slot, struct targ
     return state;
 }
 
-SEC("syscall")
-int gather_files(struct files_request *request) {
-    u32 key = request->slot;
+SEC(PROGRAM)
+int gather_files(struct run *context) {
+    u32 key = context->slot;
     struct files_slot *slot = bpf_map_lookup_elem(&files_slots, &key);
     struct work *work = bpf_map_lookup_elem(&works, &key);
     if (!slot || !work) return 1;
-    struct task_struct *daemon = (void *)bpf_get_current_task_btf();
+    struct files_request *request = &slot->request;
+    struct task_struct *daemon = current_task();
     work->count = work->looked = 0;
     work->resume = request->resume;
     request->done = work->zero;
@@ -333,7 +338,7 @@ int gather_files(struct files_request *request) {
     begin_names(&work->naming, daemon);
     u64 reader = find(pid_ns_of(daemon), request->reader);
     u64 pid_ns = reader ? pid_ns_of(at(struct task_struct, reader)) : 0;
-    bpf_repeat(TARGETS) {
+    bpf_repeat(PROBING ? 64 : TARGETS) {
         u32 done = request->done;
         barrier_var(done); /* as in mappings.bpf.c */
         if (done >= request->targets || done >= TARGETS) break;

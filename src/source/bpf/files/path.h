@@ -33,8 +33,8 @@ struct naming {
 static void begin_names(struct naming *naming, struct task_struct *daemon) {
     naming->run++;
     naming->end = 4;
-    naming->root_entry = address_in(daemon->fs, root.dentry);
-    naming->root_mount = address_in(daemon->fs, root.mnt) - bpf_core_field_offset(struct mount, mnt);
+    naming->root_entry = address_in(get(daemon->fs), root.dentry);
+    naming->root_mount = address_in(get(daemon->fs), root.mnt) - bpf_core_field_offset(struct mount, mnt);
 }
 
 /* Forgets the names from there on: they may be of objects that are gone. */
@@ -77,7 +77,7 @@ static __always_inline u32 append(struct naming *naming, struct names *names, u6
 GLOBAL u32 name_pseudo(struct naming *naming, struct names *names, u64 entry_address) {
     if (!naming || !names) return 0;
     struct dentry *entry = at(struct dentry, entry_address);
-    u64 kind = entry->d_sb->s_magic;
+    u64 kind = get(get(entry->d_sb)->s_magic);
     if (kind == ANON_INODE_FS) {
         append_text(naming, names, "anon_inode:");
         naming->deleted = 0;
@@ -86,7 +86,7 @@ GLOBAL u32 name_pseudo(struct naming *naming, struct names *names, u64 entry_add
         naming->deleted = 1;
     } else
         return 0;
-    return append(naming, names, address_in(entry, d_name.name), entry->d_name.len);
+    return append(naming, names, address_in(entry, d_name.name), get(entry->d_name.len));
 }
 
 /* Notes the parts of a path from the file up to the root; naming->depth is how many. Returns whether it came there. */
@@ -113,7 +113,7 @@ GLOBAL u32 way_up(struct naming *naming, u64 mount, u64 here) {
             return 1;
         }
         naming->parts[depth] = address_in(at_entry, d_name.name);
-        naming->lengths[depth] = at_entry->d_name.len;
+        naming->lengths[depth] = get(at_entry->d_name.len);
         naming->depth = depth + 1;
         here = up;
     }
@@ -197,13 +197,13 @@ GLOBAL u32 find_bucket(struct naming *naming, u64 mount, u64 entry, u64 inode) {
     bucket &= BUCKETS - 1;
     struct named_file *named = &naming->files[bucket];
     struct inode *data = at(struct inode, inode);
-    u64 number = data->i_ino;
+    u64 number = get(data->i_ino);
     named->run = 0;
     named->entry = entry;
     named->mount = mount;
     named->inode = inode;
-    named->device = data->i_sb->s_dev;
-    named->generation = data->i_generation;
+    named->device = get(get(data->i_sb)->s_dev);
+    named->generation = get(data->i_generation);
     named->number_low = number;
     named->number_high = number >> 32;
     return bucket;

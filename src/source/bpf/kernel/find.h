@@ -8,14 +8,7 @@
  * comes back. (Weak, or the compiler carries over calls what it knows of that, and leaves out checks that the verifier
  * wants to see.) At most eight may call one another, with 512 bytes of stack together: so what a function keeps over its
  * calls stands in a map where it can, and each that only one other calls on such a way is inlined. */
-#ifndef TYPED_POINTERS
 #define GLOBAL __attribute__((noinline, weak))
-/* The same where typed pointers would have it checked at each call. */
-#define PART GLOBAL
-#else
-#define PART static
-#define GLOBAL static __attribute__((noinline)) /* here it must know them, and checks each call */
-#endif
 
 /* A slot of a tree that leads on to a node. */
 #define IS_NODE(entry) (((entry) & 3) == 2 && (entry) > 4096)
@@ -29,7 +22,7 @@ GLOBAL u64 leaf_of(u64 pid_ns, u32 *id) {
     for (int depth = 0; depth < 6; depth++) {
         if (!IS_NODE(entry)) break;
         struct xa_node *node = at(struct xa_node, entry - 2);
-        u32 shift = node->shift & 31;
+        u32 shift = get(node->shift) & 31;
         if (depth == 0 && number >> shift > 63) break;
         if (shift == 0) return entry - 2 + bpf_core_field_offset(node->slots);
         entry = word_at(place(node, slots) + (number >> shift & 63) * 8);
@@ -59,9 +52,9 @@ GLOBAL u64 find(u64 pid_ns, u32 id) {
 
 /* The pid namespace in which a task lives, as an address. */
 static u64 pid_ns_of(struct task_struct *task) {
-    struct pid *pid = at(struct pid, (u64)task->thread_pid);
-    struct upid *innermost = upid_at(pid, pid->level);
-    return far_word(place(innermost, ns));
+    struct pid *pid = at(struct pid, (u64)get(task->thread_pid));
+    struct upid *innermost = upid_at(pid, get(pid->level));
+    return word_at(place(innermost, ns));
 }
 
 /* What no two programs that a task runs have in common: every exec raises it, at its point of no return. */
@@ -69,7 +62,7 @@ static u64 pid_ns_of(struct task_struct *task) {
 
 /* Is the task between taking the new program's memory and its credentials? What is read then belongs to neither. */
 static bool between_programs(struct task_struct *task) {
-    if (bpf_core_field_exists(task->in_execve) && !BPF_CORE_READ_BITFIELD(task, in_execve)) return 0;
+    if (bpf_core_field_exists(task->in_execve) && !get_bit(task, in_execve)) return 0;
     return !bpf_core_field_exists(task->signal->exec_update_lock.count) ||
-           fresh(task->signal->exec_update_lock.count.counter) & 1;
+           fresh(get(task->signal)->exec_update_lock.count.counter) & 1;
 }

@@ -27,12 +27,19 @@ struct bpf_iter_num {
     u64 opaque[1];
 } __attribute__((aligned(8)));
 
-#ifdef TYPED_POINTERS
-/* Loops for kernels without bpf_iter_num: short enough for the verifier to follow round by round. */
-#define bpf_for(i, start, end) for (i = (start); i < (end); i++)
-#define bpf_repeat(limit) for (u32 round = 0; round < ROUNDS; round++)
-#define ROUNDS 2048
+#ifdef PROBE_READS
+/* Loops for kernels without bpf_iter_num: short enough for the verifier to follow round by round. What is left over is
+ * for another run, or for /proc. */
+#define bpf_for(i, start, end) bpf_for_up_to(64, i, start, end)
+#define bpf_for_up_to(most, i, start, end) for (i = (start); i < (end) && i < (most); i++)
+#define bpf_repeat(limit) for (u32 round = 0; round < ((limit) < ROUNDS ? (limit) : ROUNDS); round++)
+#define PROBING 1
+#define ROUNDS 256
+#else
+#define bpf_for_up_to(most, i, start, end) bpf_for(i, start, end)
+#define PROBING 0
 #endif
+#define MAX_CPUS 1024
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 
@@ -290,7 +297,7 @@ struct task_struct {
     struct css_set *cgroups;
     struct task_delay_info *delays;
     unsigned long min_flt, maj_flt;
-    const struct cred *real_cred, *cred;
+    struct cred *real_cred, *cred;
     struct task_exec_state *exec_state;
     char comm[16];
     struct signal_struct *signal;
@@ -370,6 +377,7 @@ struct anon_vma_name {
     char name[1];
 };
 struct vm_area_struct {
+    struct mm_struct *vm_mm;
     unsigned long vm_start, vm_end, vm_flags, vm_pgoff;
     const struct vm_operations_struct *vm_ops;
     struct file *vm_file;
@@ -386,34 +394,31 @@ enum pid_type { PIDTYPE_PID, PIDTYPE_TGID, PIDTYPE_PGID, PIDTYPE_SID };
 enum { MM_FILEPAGES, MM_ANONPAGES, MM_SWAPENTS, MM_SHMEMPAGES };
 
 #define place(object, field) ((u64)(object) + bpf_core_field_offset((object)->field))
-/* A pointer field as a plain number. (What the verifier knows as a pointer is no number to it, even after a cast.) */
+/* A pointer field as a plain number. */
 #define address_in(object, field) word_at(place(object, field))
 /* What a pid is called at a level. (At most 32 levels, as the verifier has to be told.) */
 #define upid_at(pid, level)                                                                                            \
     ((struct upid *)(place(pid, numbers) + ((level) * bpf_core_type_size(struct upid) & 0x3ff)))
-/* A field read anew, whatever the compiler remembers of it. */
-#define fresh(field) (*(volatile typeof(field) *)&(field))
 
-#ifdef TYPED_POINTERS
-/* Without bpf_rdonly_cast (before Linux 6.2): the verifier itself knows the type of the task at hand, and of whatever
- * its fields lead to; so the address of an object must come out of a field, and that of a field out of an object. */
+#ifdef PROBE_READS
+/* For kernels before 6.4, which lack the functions below: objects are plain numbers, and every load a call. The programs
+ * are run as if a tracepoint had been met, in one RCU read section from beginning to end. */
+#define PROGRAM "raw_tp"
+static void bpf_rcu_read_lock(void) {}
+static void bpf_rcu_read_unlock(void) {}
+#define current_task() ((struct task_struct *)bpf_get_current_task())
 #define at(type, address) ((type *)(address))
-/* (The sum is made before the load, or libbpf compares the field's size with that of our declaration.) */
-#define word_at(address) ({ u64 at_ = (address); barrier_var(at_); *(volatile u64 *)at_; })
-#define int_at(address) ({ u64 at_ = (address); barrier_var(at_); *(volatile u32 *)at_; })
-/* The same at any address. */
-#define far_word(address) ({ u64 word_; bpf_probe_read_kernel(&word_, 8, (const void *)(address)); word_; })
-#define far_int(address) ({ u32 int_; bpf_probe_read_kernel(&int_, 4, (const void *)(address)); int_; })
-#define pair(object, low, high) (int_at(place(object, low)) | (u64)int_at(place(object, high)) << 32)
-/* Memory of a map keeps no types: what comes back is a plain number, which functions that are checked alone take. */
-#define number(view, address) ({ (view)->number = (address); fresh((view)->number); })
-#define SEPARATE __attribute__((noinline))
-/* Older verifiers do not follow a loop within a loop as clang lays it out. */
-#define SUMMINGS 1
+#define word_at(address) ({ u64 word_ = 0; bpf_probe_read_kernel(&word_, 8, (const void *)(address)); word_; })
+#define int_at(address) ({ u32 int_ = 0; bpf_probe_read_kernel(&int_, 4, (const void *)(address)); int_; })
+#define get(field) ({ typeof(field) field_; bpf_probe_read_kernel(&field_, sizeof(field_), (const void *)&(field)); field_; })
+#define fresh(field) get(field)
+#define get_bit BPF_CORE_READ_BITFIELD_PROBED
 #else
+#define PROGRAM "syscall"
 void bpf_rcu_read_lock(void) __ksym;
 void bpf_rcu_read_unlock(void) __ksym;
 void *bpf_rdonly_cast(const void *object, u32 btf_id) __ksym;
+#define current_task() ((struct task_struct *)bpf_get_current_task_btf())
 
 /* Takes any number as the address of a kernel object. Loads through it are checked by the fault handler: a wild one
  * yields 0. They are compiled inline, so cost a fraction of bpf_probe_read_kernel. */
@@ -421,14 +426,19 @@ void *bpf_rdonly_cast(const void *object, u32 btf_id) __ksym;
 /* The plain word or number at an address: types that begin with one, whatever the kernel. */
 #define word_at(address) (*(volatile u64 *)&at(struct timespec64, address)->tv_sec)
 #define int_at(address) (*(volatile u32 *)&at(struct upid, address)->nr)
-#define far_word word_at
-#define far_int int_at
-#define number(view, address) (address)
-#define SEPARATE __attribute__((noinline, weak))
-#define SUMMINGS 3
+/* A field of a kernel object. */
+#define get(field) (field)
+/* The same read anew, whatever the compiler remembers of it. */
+#define fresh(field) (*(volatile typeof(field) *)&(field))
+#define get_bit BPF_CORE_READ_BITFIELD
+#endif
 /* Two numbers of 32 bits in one load where they lie side by side. */
 #define pair(object, low, high)                                                                                        \
     (bpf_core_field_offset((object)->high) == bpf_core_field_offset((object)->low) + 4                                \
          ? word_at(place(object, low))                                                                                 \
          : int_at(place(object, low)) | (u64)int_at(place(object, high)) << 32)
-#endif
+
+/* How a program is called: the number of the slot in which the request stands. */
+struct run {
+    u64 slot;
+};

@@ -32,15 +32,15 @@ struct target {
     u32 id, state, first, count;
     u64 start_time, exec_id; /* of the program instance whose mappings these are */
 };
+struct mapping_request {
+    u32 reader, targets, limit; /* in */
+    u32 done;                   /* out: targets answered; a PARTIAL one is the last */
+    u64 resume;                 /* in and out: of the first target, and of a PARTIAL one: where its list goes on */
+    u32 mappings, names;        /* out */
+};
 struct mapping_slot {
+    struct mapping_request request;
     struct target targets[TARGETS];
     struct mapping mappings[MAPPINGS];
     struct names names;
-};
-struct mapping_request {
-    /* in */
-    u32 slot, reader, targets, limit;
-    u64 resume; /* of the first target: where its list goes on */
-    /* out */
-    u32 done, mappings, names, unused; /* targets answered; a PARTIAL one is the last */
 };

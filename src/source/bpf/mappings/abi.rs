@@ -66,17 +66,15 @@ impl Target {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable)]
 pub struct MappingRequest {
-    pub slot: u32,
     pub reader: u32,
     pub targets: u32,
     pub limit: u32,
-    /// Where the first target's list goes on.
-    pub resume: u64,
     /// Targets answered; a partial one is the last.
     pub done: u32,
+    /// Where the first target's list goes on; afterwards that of a partial one.
+    pub resume: u64,
     pub mappings: u32,
     pub names: u32,
-    pub unused: u32,
 }
 
 /// Tasks whose mappings one run gives at most.
@@ -87,6 +85,7 @@ pub const MAPPINGS: usize = 16384;
 #[repr(C)]
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable)]
 pub struct MappingSlot {
+    pub request: MappingRequest,
     pub targets: [Target; TARGETS],
     mappings: [Mapping; MAPPINGS],
     names: Names,

@@ -4,7 +4,10 @@
  * The tree of mappings is walked without its lock, as the kernel's own page fault path does, so no target is ever
  * held up and no held-up target holds us up. What was read counts only if the sequence number that every writer
  * raises stood still, and the task kept that memory, from beginning to end: else it is read again, and in the end
- * left to /proc. A run is one RCU read section. */
+ * left to /proc. A run is one RCU read section.
+ *
+ * Before Linux 6.4 there is no such number. There all mappings are looked at twice: each must be found again at its
+ * place, say the same of itself, and that it is one of this memory, as one that was given up may be another's at once. */
 #include "memory/memory.h"
 #include "files/path.h"
 #include "mappings/abi.h"
@@ -40,6 +43,8 @@ struct work {
     u64 program, memory, credentials, first_address;
     u32 sequence, first, names;
     u64 mount, entry, inode; /* of the file at hand */
+    u64 seen, seen_again;    /* what mappings say of themselves, at the first look and at the second */
+    u32 left;                /* to be looked at again */
 };
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
@@ -114,12 +119,12 @@ GLOBAL u32 find_path(struct work *work, u64 address) {
     struct file *file = at(struct file, address);
     u64 path = address + bpf_core_field_offset(file->f_path);
     work->inode = address_in(file, f_inode);
-    if (file->f_mode & MAYBE_BACKING && bpf_core_type_exists(struct backing_file)) {
+    if (get(file->f_mode) & MAYBE_BACKING && bpf_core_type_exists(struct backing_file)) {
         /* The file that overlayfs (or FUSE) maps in place of the one the user opened, which stands behind it. Which of
          * two bits says so depends on the kernel; a plain file has no path into such a file system there. */
         u64 user_path = address + bpf_core_field_offset(struct backing_file, user_path);
         struct dentry *opened = at(struct dentry, address_in(at(struct path, user_path), dentry));
-        u64 kind = opened->d_sb->s_magic;
+        u64 kind = get(get(opened->d_sb)->s_magic);
         if (kind == OVERLAYFS || kind == FUSE) {
             path = user_path;
             work->inode = address_in(opened, d_inode);
@@ -153,16 +158,27 @@ GLOBAL u32 name_anonymous(struct work *work, struct names *names, u64 address, u
     if (!work || !names) return 0;
     struct vm_area_struct *area = at(struct vm_area_struct, address);
     struct mm_struct *mm = at(struct mm_struct, memory);
-    u64 operations = address_in(area, vm_ops), start = area->vm_start, end = area->vm_end;
+    u64 operations = address_in(area, vm_ops), start = get(area->vm_start), end = get(area->vm_end);
     if (operations && address_in(at(struct vm_operations_struct, operations), name)) {
         u64 special = address_in(area, vm_private_data);
         return name_text(&work->naming, names, address_in(at(struct vm_special_mapping, special), name), 0, 0);
     }
-    if (start < mm->brk && end > mm->start_brk)
+    if (start < get(mm->brk) && end > get(mm->start_brk))
         return name_text(&work->naming, names, 0, 0x5d706165685bull /* [heap] */, 6);
-    if (start <= mm->start_stack && end >= mm->start_stack)
+    if (start <= get(mm->start_stack) && end >= get(mm->start_stack))
         return name_text(&work->naming, names, 0, 0x5d6b636174735bull /* [stack] */, 7);
     return anon_name ? name_text(&work->naming, names, anon_name, 0x3a6e6f6e615bull /* [anon: */, 6) : 0;
+}
+
+/* What a mapping says of itself, mixed into what those before it do. */
+static u64 mix(u64 seen, u64 address, u64 start, u64 end, u64 flags, u64 offset, u64 file) {
+    const u64 prime = 0x9e3779b97f4a7c15ull;
+    u64 parts[] = {address, start, end, flags, offset, file};
+    for (int i = 0; i < 6; i++) {
+        seen = (seen ^ parts[i]) * prime;
+        seen ^= seen >> 29;
+    }
+    return seen;
 }
 
 /* One mapping. */
@@ -170,13 +186,15 @@ GLOBAL u32 describe(struct work *work, struct mapping_slot *slot, struct mapping
     if (!work || !slot || !mapping) return 0;
     struct vm_area_struct *area = at(struct vm_area_struct, address);
     u64 file = address_in(area, vm_file);
-    mapping->start = area->vm_start;
-    mapping->end = area->vm_end;
-    mapping->flags = area->vm_flags;
+    mapping->start = get(area->vm_start);
+    mapping->end = get(area->vm_end);
+    mapping->flags = get(area->vm_flags);
+    if (!is_sequenced())
+        work->seen = mix(work->seen, address, mapping->start, mapping->end, mapping->flags, get(area->vm_pgoff), file);
     u64 anon_name = bpf_core_field_exists(area->anon_name) ? address_in(area, anon_name) : 0;
     if (anon_name) anon_name += bpf_core_field_offset(struct anon_vma_name, name);
     if (file) {
-        mapping->offset = (u64)area->vm_pgoff << page_shift;
+        mapping->offset = (u64)get(area->vm_pgoff) << page_shift;
         describe_file(work, slot, mapping, file);
         if (anon_name) mapping->kind = UNRESOLVED;
         return 1;
@@ -206,9 +224,58 @@ GLOBAL u32 find_areas(struct work *work, u64 address) {
     const u32 first = bpf_core_field_offset(struct vm_area_struct, vm_start),
               second = bpf_core_field_offset(struct vm_area_struct, vm_file);
 #pragma clang loop unroll(full)
-    for (int k = 0; k < 16; k++) sink += word_at(work->areas[k] + first) + word_at(work->areas[k] + second);
+    for (int k = 0; !PROBING && k < 16; k++) sink += word_at(work->areas[k] + first) + word_at(work->areas[k] + second);
     work->sink = sink;
     return found;
+}
+
+/* Looks at the mappings of a leaf again. Returns whether the second look is to go on. */
+GLOBAL u32 look_again(struct work *work, u32 found) {
+    if (!work) return 0;
+    u32 i;
+    bpf_for(i, 0, found) {
+        struct vm_area_struct *area = at(struct vm_area_struct, work->areas[i & 15]);
+        if (!work->left || address_in(area, vm_mm) != work->memory) return 0;
+        work->left--;
+        work->seen_again = mix(work->seen_again, work->areas[i & 15], get(area->vm_start), get(area->vm_end),
+                               get(area->vm_flags), get(area->vm_pgoff), address_in(area, vm_file));
+    }
+    return 1;
+}
+
+/* Are the mappings that were appended last still there, one by one, and without others between? */
+GLOBAL u32 same_again(struct work *work) {
+    if (!work) return 0;
+    u64 address = work->first_address;
+    work->seen_again = 0;
+    work->left = work->count - work->first;
+    bpf_repeat(1 << 16) {
+        if (!work->left) break;
+        u64 leaf = leaf_of_memory(work->memory, address, &work->last);
+        if (!leaf) break;
+        bpf_probe_read_kernel(work->leaf, sizeof(work->leaf), (void *)leaf);
+        if (!look_again(work, find_areas(work, address)) || work->last == ~0ull) break;
+        address = work->last + 1;
+    }
+    return !work->left && work->seen_again == work->seen;
+}
+
+/* Appends the mappings that were found. Returns a target_state. */
+GLOBAL u32 add_found(struct work *work, struct mapping_slot *slot, u32 found, u32 limit) {
+    if (!work || !slot) return BUSY;
+    u32 i;
+    bpf_for(i, 0, found) {
+        u32 count = work->count;
+        u64 area = work->areas[i & 15];
+        barrier_var(count);
+        if (count >= limit || count >= MAPPINGS || work->naming.end > NAMES - 2 * LONGEST) {
+            work->resume = get(at(struct vm_area_struct, area)->vm_start);
+            return PARTIAL;
+        }
+        describe(work, slot, &slot->mappings[count], area, work->memory);
+        work->count = count + 1;
+    }
+    return COMPLETE;
 }
 
 /* Appends the mappings of one memory from work->resume on. Returns a target_state. */
@@ -219,18 +286,9 @@ GLOBAL u32 mappings_of(struct work *work, struct mapping_slot *slot, u32 limit) 
         u64 leaf = leaf_of_memory(work->memory, address, &work->last);
         if (!leaf) return COMPLETE; /* or one that changes: the caller sees it */
         bpf_probe_read_kernel(work->leaf, sizeof(work->leaf), (void *)leaf);
-        u32 found = find_areas(work, address), i;
+        u32 found = find_areas(work, address);
         work->described += found;
-        bpf_for(i, 0, found) {
-            u32 count = work->count;
-            u64 area = work->areas[i & 15];
-            if (count >= limit || count >= MAPPINGS || work->naming.end > NAMES - 2 * LONGEST) {
-                work->resume = at(struct vm_area_struct, area)->vm_start;
-                return PARTIAL;
-            }
-            describe(work, slot, &slot->mappings[count], area, work->memory);
-            work->count = count + 1;
-        }
+        if (add_found(work, slot, found, limit) == PARTIAL) return PARTIAL;
         if (work->last == ~0ull) return COMPLETE;
         address = work->last + 1;
     }
@@ -244,9 +302,10 @@ GLOBAL u32 begin_answer(struct work *work, u64 address) {
     work->program = program_of(task);
     work->credentials = address_in(task, real_cred);
     work->memory = address_in(task, mm);
-    if (!work->memory || task->flags & 0x00200000 /* PF_KTHREAD */) return NO_MEMORY;
+    if (!work->memory || get(task->flags) & 0x00200000 /* PF_KTHREAD */) return NO_MEMORY;
     struct mm_struct *mm = at(struct mm_struct, work->memory);
     work->sequence = lock_sequence(mm);
+    work->seen = 0;
     u32 state = being_written(mm) ? BUSY : COMPLETE;
     smp_rmb();
     return state;
@@ -257,6 +316,8 @@ GLOBAL u32 stood_still(struct work *work, u64 address) {
     if (!work) return 0;
     struct task_struct *task = at(struct task_struct, address);
     struct mm_struct *mm = at(struct mm_struct, work->memory);
+    smp_rmb();
+    if (!is_sequenced() && !same_again(work)) return 0;
     smp_rmb();
     /* A writer that has let go of the lock has raised the number; and see `fill`. */
     if (being_written(mm) || between_programs(task)) return 0;
@@ -274,7 +335,7 @@ GLOBAL u32 answer_target(struct work *work, struct mapping_slot *slot, struct ta
     work->first = work->count;
     work->first_address = work->resume;
     if (address) {
-        target->start_time = at(struct task_struct, address)->start_boottime;
+        target->start_time = get(at(struct task_struct, address)->start_boottime);
         state = BUSY;
     }
     for (int try = 0; state == BUSY && try < TRIES && work->described < 2 * MAPPINGS; try++) {
@@ -294,13 +355,14 @@ GLOBAL u32 answer_target(struct work *work, struct mapping_slot *slot, struct ta
     return state;
 }
 
-SEC("syscall")
-int gather_mappings(struct mapping_request *request) {
-    u32 key = request->slot;
+SEC(PROGRAM)
+int gather_mappings(struct run *context) {
+    u32 key = context->slot;
     struct mapping_slot *slot = bpf_map_lookup_elem(&mapping_slots, &key);
     struct work *work = bpf_map_lookup_elem(&works, &key);
     if (!slot || !work) return 1;
-    struct task_struct *daemon = (void *)bpf_get_current_task_btf();
+    struct mapping_request *request = &slot->request;
+    struct task_struct *daemon = current_task();
     work->count = work->described = 0;
     work->last_file = 0;
     work->resume = request->resume;

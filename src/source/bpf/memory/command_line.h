@@ -9,6 +9,9 @@
  * - what shows that pages of it were given back (page_tables.h);
  * - mm->mm_lock_seq, and nobody holds the lock: the mapping that was looked at is the one that the page belongs to.
  *   It must be anonymous, as for /proc/PID/cmdline: so neither devices nor hugetlbfs, which shares tables, come here.
+ *   Without that number the mapping is looked at again before the last look at those signs: what takes a mapping away
+ *   flushes the entries of its pages, so it is still the one that the page belonged to. (That it is one of this memory
+ *   it says itself: one that was given up may be another's.)
  * - the last entries themselves, the four addresses and (see `fill`), where the reader does not see all, if the task may
  *   be dumped.
  *
@@ -34,8 +37,8 @@ GLOBAL u32 is_anonymous(u64 memory, u64 start, u64 end) {
     u64 address = mapping_at(memory, start);
     if (!address) return 0;
     struct vm_area_struct *area = at(struct vm_area_struct, address);
-    return area->vm_start <= start && area->vm_end >= end && !address_in(area, vm_ops) &&
-           (area->vm_flags & (VM_READ | VM_PFNMAP | VM_IO | VM_MIXEDMAP)) == VM_READ;
+    return address_in(area, vm_mm) == memory && get(area->vm_start) <= start && get(area->vm_end) >= end && !address_in(area, vm_ops) &&
+           (get(area->vm_flags) & (VM_READ | VM_PFNMAP | VM_IO | VM_MIXEDMAP)) == VM_READ;
 }
 
 /* Copies bytes of one page of a memory to slot->bytes[to]; 0 if that went well. */
@@ -102,5 +105,7 @@ GLOBAL u32 read_area(struct slot *slot, struct view *view, u32 to, u64 memory, u
         barrier_var(last);
         if (last >= LINE_BYTES || (which == THE_ARGUMENTS && slot->bytes[last])) return UNTOLD;
     }
+    smp_rmb();
+    if (length && !is_sequenced() && !is_anonymous(memory, start, end)) return UNTOLD;
     return still_stands(&view->standing, memory) ? length : UNTOLD;
 }

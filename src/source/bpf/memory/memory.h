@@ -1,10 +1,17 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /* The tree of a task's mappings, walked without its lock: what it says counts only if the sequence number that every
- * writer raises stood still meanwhile. */
+ * writer raises stood still meanwhile; before Linux 6.4, which has none, if a second look finds the same. */
 #pragma once
 #include "kernel/find.h"
 
-/* The sequence number of the lock. */
+/* Has the lock a sequence number? */
+static bool is_sequenced(void) {
+    struct mm_struct *mm = 0;
+    struct mm_struct___counted *counted = 0;
+    return bpf_core_field_exists(mm->mm_lock_seq) || bpf_core_field_exists(counted->mm_lock_seq);
+}
+
+/* It, or 0. */
 static u32 lock_sequence(struct mm_struct *mm) {
     struct mm_struct___counted *counted = (void *)mm;
     if (bpf_core_field_exists(mm->mm_lock_seq)) return int_at(place(mm, mm_lock_seq));
@@ -14,10 +21,8 @@ static u32 lock_sequence(struct mm_struct *mm) {
 /* Is a writer at the tree of mappings? Kernels with a seqcount (since 6.13) make it odd first. Older ones raise the number at
  * the end of a change only, and the lock's word tells: that whoever takes a lock is seen to have it before what it then
  * writes is so on every processor there is, but arm64's architecture does not promise it; what could come of it is a list
- * of two moments. Always so where no change would be seen. */
+ * of two moments. */
 static bool being_written(struct mm_struct *mm) {
-    struct mm_struct___counted *counted = (void *)mm;
-    if (!bpf_core_field_exists(mm->mm_lock_seq) && !bpf_core_field_exists(counted->mm_lock_seq)) return 1;
     if (bpf_core_field_exists(mm->mm_lock_seq) && lock_sequence(mm) & 1) return 1;
     return !bpf_core_field_exists(mm->mmap_lock.count) || fresh(mm->mmap_lock.count.counter) & 1;
 }

@@ -77,10 +77,13 @@ enum outcome {
 
 struct request {
     /* in */
-    u32 mode, slot, reader, options, first, last, target, limit;
+    u32 mode, reader, options, first, last, target, limit;
+    /* out */
+    u32 outcome;
+    /* in */
     u64 groups;
     /* out */
-    u32 outcome, count, next, unused;
+    u32 count, next;
 };
 
 #define IDS 4096
@@ -97,6 +100,7 @@ struct section {
     u32 id, length;
 };
 struct slot {
+    struct request request;
     u32 reader_user_ns, reader_pid_ns; /* inode numbers */
     struct task_record reader;
     u32 ids[IDS];

@@ -8,18 +8,16 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable)]
 pub struct Request {
     pub mode: u32,
-    pub slot: u32,
     pub reader: u32,
     pub options: u32,
     pub first: u32,
     pub last: u32,
     pub target: u32,
     pub limit: u32,
-    pub groups: u64,
     pub outcome: u32,
+    pub groups: u64,
     pub count: u32,
     pub next: u32,
-    pub unused: u32,
 }
 
 const IDS: usize = 4096;
@@ -39,6 +37,7 @@ struct Line {
 #[repr(C)]
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable)]
 pub struct TaskSlot {
+    pub request: Request,
     reader_user_ns: u32,
     reader_pid_ns: u32,
     reader: TaskRecord,

@@ -19,7 +19,7 @@ static __always_inline void read_ahead(struct view *view, u64 address) {
     view->memory = memory;
     view->credentials = address_in(task, real_cred);
     view->program = program_of(task);
-    if (task->flags & PF_KTHREAD) memory = 0;
+    if (get(task->flags) & PF_KTHREAD) memory = 0;
     if (!view->unguarded) view->guard = guard_of(task, memory, &owner);
     smp_rmb();
     view->length = view->sections_length = UNTOLD;
@@ -63,6 +63,7 @@ GLOBAL u32 keep(struct view *view) {
 GLOBAL u32 gather_one(u64 address, u32 number, struct view *view, struct task_record *record) {
     if (!view || !record) return 0;
     for (int try = 0; try < 4; try++) {
+        barrier_var(address); /* as in read_stat */
         if (view->ahead) read_ahead(view, address);
         int result = fill(address, number, view, record);
         if (result == CHANGED) continue;

@@ -4,7 +4,6 @@
 #include "kernel/find.h"
 #include "tasks/abi.h"
 
-#define MAX_CPUS 1024
 #define PF_KTHREAD 0x00200000
 #define CAP_DAC_OVERRIDE 1
 #define CAP_DAC_READ_SEARCH 2
@@ -26,10 +25,12 @@ struct {
  * as the kernel's __per_cpu_offset is hidden where KALLSYMS_ALL is off. Pointers become numbers on their way through
  * memory. */
 static u32 learn_offsets(void) {
+    struct mm_struct___plain *plain = 0;
     u32 cpu, key = 0;
+    if (bpf_core_field_exists(plain->rss_stat)) return 1; /* nobody asks, and older kernels lack the function */
     *(volatile u64 *)&nominal = (u64)&probe;
-    nominal = far_word(fresh(nominal) + bpf_core_field_offset(struct bpf_array, pptrs));
-    bpf_for(cpu, 0, cpus) {
+    nominal = word_at(*(volatile u64 *)&nominal + bpf_core_field_offset(struct bpf_array, pptrs));
+    bpf_for_up_to(MAX_CPUS, cpu, 0, cpus) {
         void *part = bpf_map_lookup_percpu_elem(&probe, &key, cpu);
         if (!part || cpu >= MAX_CPUS) return 0;
         *(volatile u64 *)&per_cpu_offset[cpu] = (u64)part;
@@ -87,9 +88,9 @@ struct view {
 static u32 number_at(u64 address, u32 level, u64 pid_ns) {
     struct pid *pid = at(struct pid, address);
     if (!level) return int_at(place(pid, numbers)); /* in the initial namespace all have one */
-    if (!address || level > pid->level) return 0;
+    if (!address || level > get(pid->level)) return 0;
     struct upid *upid = upid_at(pid, level);
-    return far_word(place(upid, ns)) == pid_ns ? far_int(place(upid, nr)) : 0;
+    return word_at(place(upid, ns)) == pid_ns ? int_at(place(upid, nr)) : 0;
 }
 
 static u32 number_in(const struct view *view, u64 address) {
@@ -97,8 +98,8 @@ static u32 number_in(const struct view *view, u64 address) {
 }
 
 static u32 process_of(const struct view *view, struct task_struct *task) {
-    if (!view->level) return task->tgid;
-    return number_in(view, address_in(task->signal, pids[PIDTYPE_TGID]));
+    if (!view->level) return get(task->tgid);
+    return number_in(view, address_in(get(task->signal), pids[PIDTYPE_TGID]));
 }
 
 /* Has the reader CAP_SYS_PTRACE in this user namespace? (The kernel's cap_capable.) */
@@ -114,8 +115,8 @@ GLOBAL u32 may_ptrace_in(struct view *view, u64 address) {
             answer = view->capable;
             break;
         }
-        if (!ns || here->level <= view->depth) break;
-        if (address_in(here, parent) == view->user_ns && here->owner.val == view->euid) {
+        if (!ns || get(here->level) <= view->depth) break;
+        if (address_in(here, parent) == view->user_ns && get(here->owner.val) == view->euid) {
             answer = 1;
             break;
         }
@@ -164,10 +165,10 @@ static u64 scale(u64 a, u64 b, u64 c) {
 
 /* The kernel's cputime_adjust: the tick-sampled halves are scaled to the precise sum, never below what was shown, which
  * stands at an address. */
-PART u32 adjust(struct task_record *record, const struct sums *sums, u64 address) {
+GLOBAL u32 adjust(struct task_record *record, const struct sums *sums, u64 address) {
     if (!record || !sums) return 0;
     struct prev_cputime *shown = at(struct prev_cputime, address);
-    u64 user = shown->utime, system = shown->stime, runtime = sums->runtime;
+    u64 user = get(shown->utime), system = get(shown->stime), runtime = sums->runtime;
     if (user + system < runtime) {
         u64 utime = sums->utime, stime = sums->stime;
         u64 fair = stime == 0 ? 0 : utime == 0 ? runtime : scale(stime, runtime, stime + utime);
@@ -186,21 +187,21 @@ PART u32 adjust(struct task_record *record, const struct sums *sums, u64 address
 
 /* Adds one thread's share. */
 static void add_thread(struct sums *sums, struct task_struct *thread) {
-    sums->minflt += far_word(place(thread, min_flt));
-    sums->majflt += far_word(place(thread, maj_flt));
-    sums->utime += far_word(place(thread, utime));
-    sums->stime += far_word(place(thread, stime));
-    sums->runtime += far_word(place(thread, se.sum_exec_runtime));
+    sums->minflt += word_at(place(thread, min_flt));
+    sums->majflt += word_at(place(thread, maj_flt));
+    sums->utime += word_at(place(thread, utime));
+    sums->stime += word_at(place(thread, stime));
+    sums->runtime += word_at(place(thread, se.sum_exec_runtime));
 }
 
 /* Adds up the threads of a list; returns whether that were all. */
-SEPARATE u32 add_up(u64 link, u64 head, struct sums *sums) {
+GLOBAL u32 add_up(u64 link, u64 head, struct sums *sums) {
     if (!sums) return 0;
     bpf_repeat(1 << 22) {
         if (link == head || !link) break;
         struct task_struct *thread = (void *)(link - bpf_core_field_offset(struct task_struct, thread_node));
         add_thread(sums, thread);
-        link = far_word(place(thread, thread_node.next));
+        link = word_at(place(thread, thread_node.next));
     }
     return link == head || !link;
 }
@@ -211,25 +212,27 @@ static void forget_sums(struct view *view) {
     view->summed = view->guest_of = view->io_of = 0;
 }
 
-PART u32 read_stat(u64 address, struct view *view, struct task_record *record) {
+GLOBAL u32 read_stat(u64 address, struct view *view, struct task_record *record) {
     if (!view || !record) return 0;
     struct task_struct *task = at(struct task_struct, address);
-    struct signal_struct *signal = task->signal;
+    struct signal_struct *signal = get(task->signal);
     struct sums *sums = &view->sums;
     u32 single = view->options & THREAD_STAT, settled = 0;
     u64 of_signal = address_in(task, signal);
 
-    record->stat.cminflt = signal->cmin_flt;
-    record->stat.cmajflt = signal->cmaj_flt;
-    record->stat.cutime = signal->cutime / 10000000;
-    record->stat.cstime = signal->cstime / 10000000;
-    record->stat.threads = signal->nr_threads;
+    record->stat.cminflt = get(signal->cmin_flt);
+    record->stat.cmajflt = get(signal->cmaj_flt);
+    record->stat.cutime = get(signal->cutime) / 10000000;
+    record->stat.cstime = get(signal->cstime) / 10000000;
+    record->stat.threads = get(signal->nr_threads);
     record->stat.padding = 0;
     if (!single && view->summed && view->summed == of_signal) goto told;
     view->summed = 0;
     /* A thread that ends moves its sums from itself to the signal_struct: not to be seen half-way. */
     for (int try = 0; try < 4; try++) {
         u32 all = 1;
+        barrier_var(task); /* or clang keeps the place of each field on the small stack */
+        barrier_var(signal);
         u32 sequence = fresh(signal->stats_lock.seqcount.seqcount.sequence);
         smp_rmb();
         *sums = (struct sums){};
@@ -240,7 +243,7 @@ PART u32 read_stat(u64 address, struct view *view, struct task_record *record) {
         } else {
             u64 head = of_signal + bpf_core_field_offset(signal->thread_head),
                 link = address_in(signal, thread_head.next);
-            all = add_up(number(view, link), number(view, head), sums);
+            all = add_up(link, head, sums);
         }
         sums->minflt += fresh(signal->min_flt);
         sums->majflt += fresh(signal->maj_flt);
@@ -263,19 +266,20 @@ told:
 }
 
 /* The exact value of a percpu counter; a change in the middle of the summing shows in its lock or its base. */
-SEPARATE u64 sum_of(u64 address) {
+GLOBAL u64 sum_of(u64 address) {
     struct percpu_counter *counter = (void *)address;
     s64 sum = 0;
-    for (int try = 0; try < SUMMINGS; try++) {
-        u64 base = far_word(place(counter, count)), parts = far_word(place(counter, counters));
-        u32 cpu, locked = far_int(place(counter, lock));
+    /* (Older verifiers do not follow a loop within a loop as clang lays it out.) */
+    for (int try = 0; try < (PROBING ? 1 : 3); try++) {
+        u64 base = word_at(place(counter, count)), parts = word_at(place(counter, counters));
+        u32 cpu, locked = int_at(place(counter, lock));
         smp_rmb();
         sum = base;
-        bpf_for(cpu, 0, cpus) {
-            if (cpu < MAX_CPUS) sum += (s32)far_int(parts + per_cpu_offset[cpu]);
+        bpf_for_up_to(MAX_CPUS, cpu, 0, cpus) {
+            if (cpu < MAX_CPUS) sum += (s32)int_at(parts + per_cpu_offset[cpu]);
         }
         smp_rmb();
-        if (!locked && !far_int(place(counter, lock)) && base == far_word(place(counter, count))) break;
+        if (!locked && !int_at(place(counter, lock)) && base == word_at(place(counter, count))) break;
     }
     return sum > 0 ? sum : 0;
 }
@@ -285,34 +289,34 @@ static u64 pages_of(u64 address, struct view *view, u32 which) {
     struct mm_struct *mm = 0;
     struct mm_struct___plain *plain = 0;
     if (bpf_core_field_exists(plain->rss_stat))
-        return far_word(address + bpf_core_field_offset(plain->rss_stat) + which * 8);
+        return word_at(address + bpf_core_field_offset(plain->rss_stat) + which * 8);
     address += bpf_core_field_offset(mm->rss_stat) + which * bpf_core_type_size(struct percpu_counter);
-    return sum_of(number(view, address));
+    return sum_of(address);
 }
 
-PART u32 read_statm(u64 address, struct view *view, struct task_record *record) {
+GLOBAL u32 read_statm(u64 address, struct view *view, struct task_record *record) {
     if (!view || !record) return 0;
     struct mm_struct *mm = at(struct mm_struct, address);
     record->statm.anon = pages_of(address, view, MM_ANONPAGES);
     record->statm.file = pages_of(address, view, MM_FILEPAGES);
     record->statm.shmem = pages_of(address, view, MM_SHMEMPAGES);
     record->statm.swap = pages_of(address, view, MM_SWAPENTS);
-    u64 rss = record->statm.anon + record->statm.file + record->statm.shmem, peak_rss = mm->hiwater_rss;
+    u64 rss = record->statm.anon + record->statm.file + record->statm.shmem, peak_rss = get(mm->hiwater_rss);
     record->statm.total_rss = rss;
     record->statm.hiwater_rss = peak_rss > rss ? peak_rss : rss;
-    u64 total = mm->total_vm, peak = mm->hiwater_vm;
+    u64 total = get(mm->total_vm), peak = get(mm->hiwater_vm);
     record->statm.total_vm = total;
     record->statm.hiwater_vm = peak > total ? peak : total;
-    u64 page = 1ull << page_shift, exec = mm->exec_vm;
-    u64 text = (((mm->end_code + page - 1) & -page) - (mm->start_code & -page)) >> page_shift;
+    u64 page = 1ull << page_shift, exec = get(mm->exec_vm);
+    u64 text = (((get(mm->end_code) + page - 1) & -page) - (get(mm->start_code) & -page)) >> page_shift;
     if (text > exec) text = exec;
     record->statm.text = text;
     record->statm.lib = exec - text;
-    record->statm.ptes = mm->pgtables_bytes.counter;
-    record->statm.locked_vm = mm->locked_vm;
-    record->statm.pinned_vm = mm->pinned_vm.counter;
-    record->statm.data_vm = mm->data_vm;
-    record->statm.stack_vm = mm->stack_vm;
+    record->statm.ptes = get(mm->pgtables_bytes.counter);
+    record->statm.locked_vm = get(mm->locked_vm);
+    record->statm.pinned_vm = get(mm->pinned_vm.counter);
+    record->statm.data_vm = get(mm->data_vm);
+    record->statm.stack_vm = get(mm->stack_vm);
     return 0;
 }
 
@@ -331,13 +335,13 @@ static u32 guard_of(struct task_struct *task, u64 memory, u64 *owner) {
         if (!bpf_core_field_exists(state->dumpable) || !bpf_core_field_exists(state->user_ns)) return 0;
         *owner = address_in(state, user_ns);
         if (!*owner) return 0;
-        u32 dumpable = state->dumpable == bpf_core_enum_value(enum task_dumpable, TASK_DUMPABLE_OWNER);
+        u32 dumpable = get(state->dumpable) == bpf_core_enum_value(enum task_dumpable, TASK_DUMPABLE_OWNER);
         return EXEC_STATE | DUMPABLE_KNOWN | (dumpable ? DUMPABLE : 0);
     }
     if (!bpf_core_field_exists(mm->user_ns)) return 0;
     if (!memory) {
         if (!bpf_core_field_exists(task->user_dumpable)) return DUMPABLE_KNOWN | DUMPABLE;
-        return DUMPABLE_KNOWN | (BPF_CORE_READ_BITFIELD(task, user_dumpable) ? DUMPABLE : 0);
+        return DUMPABLE_KNOWN | (get_bit(task, user_dumpable) ? DUMPABLE : 0);
     }
     *owner = address_in(mm, user_ns);
     u64 flags = 0;
@@ -350,7 +354,7 @@ static u32 guard_of(struct task_struct *task, u64 memory, u64 *owner) {
 
 /* What stands in the task's memory descriptor, 0 for none. The descriptor may be freed, and its place used again, at any
  * time: the caller must see afterwards that the task still has it. */
-PART u32 read_memory(u64 address, struct view *view, struct task_record *record) {
+GLOBAL u32 read_memory(u64 address, struct view *view, struct task_record *record) {
     if (!view || !record) return 0;
     if (!address) {
         clear((u64 *)&record->statm, sizeof(record->statm) / 8);
@@ -361,15 +365,15 @@ PART u32 read_memory(u64 address, struct view *view, struct task_record *record)
 }
 
 /* What BASE tells; 0 where the task is gone. */
-PART u32 read_base(u64 address, u32 number, struct view *view, struct task_record *record) {
+GLOBAL u32 read_base(u64 address, u32 number, struct view *view, struct task_record *record) {
     if (!view || !record) return 0;
     struct task_struct *task = at(struct task_struct, address);
     u64 own = address_in(task, thread_pid);
     if (!own) return 0;
-    struct signal_struct *signal = task->signal;
+    struct signal_struct *signal = get(task->signal);
     u64 leader = address_in(signal, pids[PIDTYPE_TGID]), group = address_in(signal, pids[PIDTYPE_PGID]),
         session = address_in(signal, pids[PIDTYPE_SID]);
-    record->start_time = task->start_boottime;
+    record->start_time = get(task->start_boottime);
     record->base.pid = number ? number : number_in(view, own);
     record->base.tgid = leader == own ? record->base.pid : number_in(view, leader);
     record->base.pgid = group == leader ? record->base.tgid : number_in(view, group);
@@ -377,17 +381,17 @@ PART u32 read_base(u64 address, u32 number, struct view *view, struct task_recor
     bool same_numbers = view->pid_ns == view->daemons_pid_ns;
     record->daemons_pid = same_numbers ? record->base.pid : number_at(own, view->daemons_level, view->daemons_pid_ns);
     record->daemons_tgid = same_numbers ? record->base.tgid : number_at(leader, view->daemons_level, view->daemons_pid_ns);
-    record->base.ppid = process_of(view, task->real_parent);
-    record->base.tpid = task->ptrace ? number_in(view, address_in(task->parent, thread_pid)) : 0;
+    record->base.ppid = process_of(view, get(task->real_parent));
+    record->base.tpid = get(task->ptrace) ? number_in(view, address_in(get(task->parent), thread_pid)) : 0;
     u64 comm[2] = {word_at(place(task, comm)), word_at(place(task, comm) + 8)};
     __builtin_memcpy(record->base.comm, comm, 16);
-    record->base.state = state_of(task->__state, task->exit_state);
+    record->base.state = state_of(get(task->__state), get(task->exit_state));
     record->base.padding[0] = record->base.padding[1] = record->base.padding[2] = 0;
     return 1;
 }
 
 /* What CRED tells, and the facts that follow from it. */
-PART u32 read_credentials(u64 address, struct view *view, struct task_record *record) {
+GLOBAL u32 read_credentials(u64 address, struct view *view, struct task_record *record) {
     if (!view || !record) return 0;
     struct cred *cred = at(struct cred, address);
     u64 real = pair(cred, uid, gid), saved = pair(cred, suid, sgid), effective = pair(cred, euid, egid),
@@ -410,7 +414,7 @@ PART u32 read_credentials(u64 address, struct view *view, struct task_record *re
 
 /* The facts about a task that follow from who may see its memory, 0 for none. To some eyes it is all the same whether it
  * may be dumped: spare the cache misses. */
-PART u32 read_guard(u64 address, u64 memory, struct view *view) {
+GLOBAL u32 read_guard(u64 address, u64 memory, struct view *view) {
     if (!view) return 0;
     u32 facts = memory ? HAS_MEMORY : 0;
     if (view->unguarded) return facts | PTRACE_OVER_MEMORY;
@@ -431,7 +435,7 @@ GLOBAL int fill(u64 address, u32 number, struct view *view, struct task_record *
     record->exec_id = program_of(task);
     smp_rmb();
     if (!read_base(address, number, view, record)) return GONE;
-    u32 kernel_thread = task->flags & PF_KTHREAD;
+    u32 kernel_thread = get(task->flags) & PF_KTHREAD;
     u32 facts = read_credentials(credentials, view, record) | read_guard(address, kernel_thread ? 0 : memory, view);
     if (facts & UNSETTLED) return CHANGED;
     if (kernel_thread) facts |= KERNEL_THREAD;

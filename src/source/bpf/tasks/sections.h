@@ -19,7 +19,7 @@ const volatile u64 left_out = 0;
 #define PF_EXITING 0x4
 #define WHOLE_GIDS 64
 #define MAX_LEVELS 33
-#define OPEN_WORDS 1024 /* of 64 descriptors each */
+#define OPEN_WORDS (PROBING ? 64 : 1024) /* of 64 descriptors each */
 #define RLIMIT_NOFILE 7
 
 /* The place of a section of this type, or nothing if `to` is out of bounds. */
@@ -42,12 +42,12 @@ GLOBAL u32 write_groups(struct slot *slot, u32 to, u64 address, struct view *vie
     struct task_struct *task = at(struct task_struct, address);
     struct cred *cred = at(struct cred, address_in(task, real_cred));
     u64 gids = address_in(cred, group_info);
-    u32 count = at(struct group_info, gids)->ngroups;
+    u32 count = get(at(struct group_info, gids)->ngroups);
     if (count > WHOLE_GIDS) return 0;
     out->ambient = word_at(place(cred, cap_ambient));
-    out->securebits = cred->securebits;
-    out->no_new_privs = task->atomic_flags & 1; /* PFA_NO_NEW_PRIVS */
-    out->seccomp = bpf_core_field_exists(task->seccomp.mode) ? task->seccomp.mode : 0;
+    out->securebits = get(cred->securebits);
+    out->no_new_privs = get(task->atomic_flags) & 1; /* PFA_NO_NEW_PRIVS */
+    out->seccomp = bpf_core_field_exists(task->seccomp.mode) ? get(task->seccomp.mode) : 0;
     out->gids_off = 20;
     out->gids_count = count;
     if (bpf_probe_read_kernel(out->gids, count * sizeof(u32), (void *)(gids + bpf_core_field_offset(struct group_info, gid))))
@@ -75,6 +75,7 @@ GLOBAL u32 sum_up(u64 address, u32 of_signal, u32 of_task, struct totals *totals
     if (!totals) return 0;
     struct signal_struct *signal = at(struct signal_struct, address);
     for (int try = 0; try < 4; try++) {
+        barrier_var(address); /* as in read_stat */
         u32 sequence = fresh(signal->stats_lock.seqcount.seqcount.sequence);
         smp_rmb();
         if (!add_all(address, of_signal, of_task, totals)) continue;
@@ -106,9 +107,9 @@ GLOBAL u32 write_terminal(u64 address_of_signal, struct view *view, struct sched
         struct tty_struct *tty = at(struct tty_struct, address);
         if (!bpf_core_field_exists(tty->ctrl.pgrp)) return 0;
         struct tty_driver *driver = at(struct tty_driver, address_in(tty, driver));
-        u32 minor = driver->minor_start + tty->index;
+        u32 minor = get(driver->minor_start) + get(tty->index);
         u64 group = address_in(tty, ctrl.pgrp);
-        out->tty_nr = (minor & 0xff) | driver->major << 8 | (minor & ~0xff) << 12;
+        out->tty_nr = (minor & 0xff) | get(driver->major) << 8 | (minor & ~0xff) << 12;
         out->tpgid = group ? number_in(view, group) : 0;
         smp_rmb();
         if (group == address_in(tty, ctrl.pgrp) && address == address_in(signal, tty)) return 1;
@@ -119,12 +120,12 @@ GLOBAL u32 write_terminal(u64 address_of_signal, struct view *view, struct sched
 GLOBAL u32 write_sched(struct slot *slot, u32 to, u64 address, struct view *view) {
     SECTION_AT(sched_section)
     struct task_struct *task = at(struct task_struct, address);
-    struct signal_struct *signal = task->signal;
+    struct signal_struct *signal = get(task->signal);
     if (!bpf_core_field_exists(task->thread_info.cpu)) return 0;
     u64 of_signal = address_in(task, signal);
     struct totals *guest = &view->guest;
     if (view->options & THREAD_STAT)
-        guest->words[0] = task->gtime;
+        guest->words[0] = get(task->gtime);
     else if (view->guest_of != of_signal) {
         view->guest_of = 0;
         if (!sum_up(of_signal, bpf_core_field_offset(signal->gtime), bpf_core_field_offset(task->gtime), guest)) return 0;
@@ -132,19 +133,19 @@ GLOBAL u32 write_sched(struct slot *slot, u32 to, u64 address, struct view *view
     }
     if (!write_terminal(of_signal, view, out)) return 0;
     u64 delays = bpf_core_field_exists(task->delays) ? address_in(task, delays) : 0;
-    out->start_time = task->start_boottime;
-    out->voluntary_switches = task->nvcsw;
-    out->involuntary_switches = task->nivcsw;
+    out->start_time = get(task->start_boottime);
+    out->voluntary_switches = get(task->nvcsw);
+    out->involuntary_switches = get(task->nivcsw);
     out->guest_time = guest->words[0] / 10000000;
-    out->children_guest_time = signal->cgtime / 10000000;
-    out->blkio_delay = delays ? at(struct task_delay_info, delays)->blkio_delay / 10000000 : 0;
-    out->flags = task->flags;
-    out->nice = task->static_prio - 120;
-    out->priority = task->prio - 100;
-    out->rt_priority = task->rt_priority;
-    out->policy = task->policy;
-    out->processor = task->thread_info.cpu;
-    out->exit_signal = task->exit_signal;
+    out->children_guest_time = get(signal->cgtime) / 10000000;
+    out->blkio_delay = delays ? get(at(struct task_delay_info, delays)->blkio_delay) / 10000000 : 0;
+    out->flags = get(task->flags);
+    out->nice = get(task->static_prio) - 120;
+    out->priority = get(task->prio) - 100;
+    out->rt_priority = get(task->rt_priority);
+    out->policy = get(task->policy);
+    out->processor = get(task->thread_info.cpu);
+    out->exit_signal = get(task->exit_signal);
     out->padding = 0;
     out->head = head(SCHED, sizeof(*out) - sizeof(struct section));
     return sizeof(*out);
@@ -184,7 +185,7 @@ struct ns_section {
 };
 
 /* The inode number of the namespace that a field leads to; 0 if to none, as nothing is there to be read. */
-#define inode_of(object, field, type) (at(struct type, address_in(object, field))->ns.inum)
+#define inode_of(object, field, type) (get(at(struct type, address_in(object, field))->ns.inum))
 
 GLOBAL u32 write_ns(struct slot *slot, u32 to, u64 address, struct view *view) {
     SECTION_AT(ns_section)
@@ -207,18 +208,18 @@ GLOBAL u32 write_ns(struct slot *slot, u32 to, u64 address, struct view *view) {
         }
         /* One that nobody was born into yet has no link in /proc. */
         struct pid_namespace *children = at(struct pid_namespace, address_in(proxy, pid_ns_for_children));
-        out->pid_for_children = address_in(children, child_reaper) ? children->ns.inum : 0;
+        out->pid_for_children = address_in(children, child_reaper) ? get(children->ns.inum) : 0;
         smp_rmb();
         if (had == address_in(task, nsproxy)) break;
     }
     if (try == 3) return 0;
-    out->pid = at(struct pid_namespace, pid_ns_of(task))->ns.inum;
+    out->pid = get(at(struct pid_namespace, pid_ns_of(task))->ns.inum);
     out->user = inode_of(at(struct cred, address_in(task, real_cred)), user_ns, user_namespace);
 
     struct pid *pid = at(struct pid, address_in(task, thread_pid));
-    u32 level = view->level, count = pid->level - level + 1;
+    u32 level = view->level, count = get(pid->level) - level + 1;
     if (count > MAX_LEVELS) return 0;
-    for (u32 i = 0; i < MAX_LEVELS && i < count; i++) out->pids[i] = far_int(place(upid_at(pid, level + i), nr));
+    for (u32 i = 0; i < MAX_LEVELS && i < count; i++) out->pids[i] = int_at(place(upid_at(pid, level + i), nr));
     out->pids[count] = 0;
     out->ns_off = 8;
     out->ns_count = 10;
@@ -248,9 +249,9 @@ GLOBAL u32 open_files(u64 address) {
         if (!files) return 0;
         u64 table = address_in(at(struct files_struct, files), fdt);
         u64 open = address_in(at(struct fdtable, table), open_fds);
-        u32 words = at(struct fdtable, table)->max_fds / 64, count = 0, i;
+        u32 words = get(at(struct fdtable, table)->max_fds) / 64, count = 0, i;
         if (words > OPEN_WORDS) return UNTOLD;
-        bpf_for(i, 0, words) count += bits_of(word_at(open + i * 8));
+        bpf_for_up_to(OPEN_WORDS, i, 0, words) count += bits_of(word_at(open + i * 8));
         smp_rmb();
         if (files == address_in(task, files) && table == address_in(at(struct files_struct, files), fdt)) return count;
     }
@@ -259,13 +260,13 @@ GLOBAL u32 open_files(u64 address) {
 
 GLOBAL u32 write_fd_count(struct slot *slot, u32 to, u64 address, struct view *view) {
     SECTION_AT(fd_count_section)
-    struct signal_struct *signal = at(struct task_struct, address)->signal;
+    struct signal_struct *signal = get(at(struct task_struct, address)->signal);
     u32 open = open_files(address);
     if (open == UNTOLD) return 0;
     out->open = open;
     out->padding = 0;
-    out->soft_limit = signal->rlim[RLIMIT_NOFILE].rlim_cur;
-    out->hard_limit = signal->rlim[RLIMIT_NOFILE].rlim_max;
+    out->soft_limit = get(signal->rlim[RLIMIT_NOFILE].rlim_cur);
+    out->hard_limit = get(signal->rlim[RLIMIT_NOFILE].rlim_max);
     out->head = head(FD_COUNT, sizeof(*out) - sizeof(struct section));
     return sizeof(*out);
 }
@@ -296,7 +297,7 @@ GLOBAL u32 write_cgroup(struct slot *slot, u32 to, u64 address, struct view *vie
     struct task_struct *task = at(struct task_struct, address);
     if (!bpf_core_field_exists(task->cgroups)) return 0;
     /* One that ends is shown in the root of the old hierarchies. */
-    out->key = address_in(task, cgroups) | (task->flags & PF_EXITING ? 1 : 0);
+    out->key = address_in(task, cgroups) | (get(task->flags) & PF_EXITING ? 1 : 0);
     out->head = head(CGROUP | MADE_OF, sizeof(out->key));
     return sizeof(*out);
 }
@@ -310,9 +311,9 @@ struct misc_section {
 GLOBAL u32 write_misc(struct slot *slot, u32 to, u64 address, struct view *view) {
     SECTION_AT(misc_section)
     struct task_struct *task = at(struct task_struct, address);
-    out->oom_score_adj = task->signal->oom_score_adj;
-    out->loginuid = bpf_core_field_exists(task->loginuid) ? task->loginuid.val : ~0u;
-    out->sessionid = bpf_core_field_exists(task->sessionid) ? task->sessionid : ~0u;
+    out->oom_score_adj = get(get(task->signal)->oom_score_adj);
+    out->loginuid = bpf_core_field_exists(task->loginuid) ? get(task->loginuid.val) : ~0u;
+    out->sessionid = bpf_core_field_exists(task->sessionid) ? get(task->sessionid) : ~0u;
     out->padding = 0;
     out->head = head(MISC | MADE_OF, 12);
     return sizeof(*out);

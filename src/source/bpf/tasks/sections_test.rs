@@ -2,7 +2,7 @@
 
 use crate::access::Reader;
 use crate::protocol::Groups;
-use crate::source::bpf::programs::{Ask, Programs};
+use crate::source::bpf::programs::{Ask, Programs, Reads};
 use crate::source::bpf::refusal::LoadError;
 use crate::source::bpf::testing::{Killed, available};
 use std::collections::BTreeMap;
@@ -192,7 +192,7 @@ fn differing(programs: &Programs, reader: u32, level: usize, ids: &[u32]) -> Vec
 
 fn programs() -> Option<&'static Programs> {
     static PROGRAMS: OnceLock<Result<Programs, LoadError>> = OnceLock::new();
-    available("sections", PROGRAMS.get_or_init(Programs::load).as_ref())
+    available("sections", PROGRAMS.get_or_init(|| Programs::load(Reads::Direct)).as_ref())
 }
 
 fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> T {

@@ -41,20 +41,20 @@ struct {
 /* Learns whose eyes look. The reader's number is one of the daemon's pid namespace. */
 GLOBAL u32 look_with(struct view *view, u32 reader, struct slot *slot) {
     if (!view || !slot) return 0;
-    struct task_struct *daemon = (void *)bpf_get_current_task_btf();
+    struct task_struct *daemon = current_task();
     view->daemons_pid_ns = pid_ns_of(daemon);
-    view->daemons_level = daemon->thread_pid->level;
+    view->daemons_level = get(get(daemon->thread_pid)->level);
     u64 address = find(view->daemons_pid_ns, reader);
     if (!address) return 0;
 
     struct task_struct *task = at(struct task_struct, address);
-    view->level = task->thread_pid->level;
+    view->level = get(get(task->thread_pid)->level);
     view->pid_ns = pid_ns_of(task);
     view->signal = address_in(task, signal);
-    view->euid = task->cred->euid.val;
-    view->capable = word_at(place(task->cred, cap_effective)) >> CAP_SYS_PTRACE & 1;
-    view->depth = task->cred->user_ns->level;
-    view->user_ns = address_in(task->cred, user_ns);
+    view->euid = get(get(task->cred)->euid.val);
+    view->capable = word_at(place(get(task->cred), cap_effective)) >> CAP_SYS_PTRACE & 1;
+    view->depth = get(get(get(task->cred)->user_ns)->level);
+    view->user_ns = address_in(get(task->cred), user_ns);
     u64 ns = view->user_ns;
     for (int depth = 0; depth < 34; depth++) {
         u64 parent = address_in(at(struct user_namespace, ns), parent);
@@ -63,15 +63,15 @@ GLOBAL u32 look_with(struct view *view, u32 reader, struct slot *slot) {
     }
     view->almighty = view->user_ns == ns && may_ptrace_in(view, ns);
     const u64 files_of_all = 1 << CAP_DAC_OVERRIDE | 1 << CAP_DAC_READ_SEARCH;
-    view->unguarded = view->almighty && word_at(place(task->cred, cap_effective)) & files_of_all;
-    slot->reader_pid_ns = at(struct pid_namespace, view->pid_ns)->ns.inum;
-    slot->reader_user_ns = task->cred->user_ns->ns.inum;
+    view->unguarded = view->almighty && word_at(place(get(task->cred), cap_effective)) & files_of_all;
+    slot->reader_pid_ns = get(at(struct pid_namespace, view->pid_ns)->ns.inum);
+    slot->reader_user_ns = get(get(get(task->cred)->user_ns)->ns.inum);
     if (!gather_one(address, 0, view, &slot->reader)) return 0;
     /* A reader counts with the credentials it acts with, which may be borrowed. */
-    u64 files = pair(task->cred, fsuid, fsgid);
+    u64 files = pair(get(task->cred), fsuid, fsgid);
     slot->reader.credentials.fsuid = files;
     slot->reader.credentials.fsgid = files >> 32;
-    *(u64 *)slot->reader.credentials.effective = word_at(place(task->cred, cap_effective));
+    *(u64 *)slot->reader.credentials.effective = word_at(place(get(task->cred), cap_effective));
     return 1;
 }
 
@@ -93,7 +93,7 @@ static u64 touch(const u64 *addresses, u32 offset) {
 GLOBAL u32 leaders_of(struct batch *batch, u32 from) {
     if (!batch) return 0;
     u32 found = batch->zero, i;
-    batch->sink = touch(batch->pids, bpf_core_field_offset(struct pid, tasks));
+    if (!PROBING) batch->sink = touch(batch->pids, bpf_core_field_offset(struct pid, tasks));
     bpf_for(i, from, 64) {
         u64 pid = batch->pids[i & 63];
         if (!pid || pid & 3) continue;
@@ -154,9 +154,9 @@ GLOBAL u32 warm_tasks(struct batch *batch, struct view *view, u32 count) {
         batch->credentials[i & 63] = address_in(task, real_cred);
         batch->signals[i & 63] = address_in(task, signal);
         batch->memories[i & 63] = address_in(task, mm);
-        sink += task->__state + task->exit_state + address_in(task, real_parent) + address_in(task, thread_pid) +
-                task->start_boottime + word_at(place(task, comm) + 8);
-        if (view->groups & STAT) sink += task->utime + task->se.sum_exec_runtime;
+        sink += get(task->__state) + get(task->exit_state) + address_in(task, real_parent) + address_in(task, thread_pid) +
+                get(task->start_boottime) + word_at(place(task, comm) + 8);
+        if (view->groups & STAT) sink += get(task->utime) + get(task->se.sum_exec_runtime);
     }
     batch->sink = sink;
     return 0;
@@ -170,11 +170,11 @@ GLOBAL u32 warm_rights(struct batch *batch, struct view *view, u32 count) {
     bpf_for(i, 0, count) {
         struct signal_struct *signal = at(struct signal_struct, batch->signals[i & 63]);
         struct cred *cred = at(struct cred, batch->credentials[i & 63]);
-        sink += cred->uid.val + word_at(place(cred, cap_bset)) + address_in(cred, user_ns);
+        sink += get(cred->uid.val) + word_at(place(cred, cap_bset)) + address_in(cred, user_ns);
         sink += address_in(signal, pids[PIDTYPE_TGID]) + address_in(signal, pids[PIDTYPE_SID]);
         if (view->groups & STAT)
-            sink += signal->nr_threads + signal->stats_lock.seqcount.seqcount.sequence + signal->cmin_flt +
-                    signal->prev_cputime.utime + signal->sum_sched_runtime;
+            sink += get(signal->nr_threads) + get(signal->stats_lock.seqcount.seqcount.sequence) + get(signal->cmin_flt) +
+                    get(signal->prev_cputime.utime) + get(signal->sum_sched_runtime);
         if (!view->unguarded) sink += guard_of(at(struct task_struct, batch->tasks[i & 63]), batch->memories[i & 63], &owner);
     }
     batch->sink = sink;
@@ -190,9 +190,9 @@ GLOBAL u32 warm_memories(struct batch *batch, struct view *view, u32 count) {
     bpf_for(i, 0, count) {
         struct mm_struct *mm = at(struct mm_struct, batch->memories[i & 63]);
         if (!batch->memories[i & 63]) continue;
-        sink += mm->pgtables_bytes.counter + mm->hiwater_rss + mm->exec_vm + mm->arg_start;
+        sink += get(mm->pgtables_bytes.counter) + get(mm->hiwater_rss) + get(mm->exec_vm) + get(mm->arg_start);
         if (bpf_core_field_exists(plain->rss_stat)) continue;
-        sink += mm->rss_stat[2].count + mm->rss_stat[3].count;
+        sink += get(mm->rss_stat[2].count) + get(mm->rss_stat[3].count);
         batch->counters[i & 63] = address_in(mm, rss_stat[0].counters);
     }
     if (!bpf_core_field_exists(plain->rss_stat)) {
@@ -215,7 +215,7 @@ GLOBAL u32 begin_lines(struct batch *batch, u32 count, u32 lines) {
         struct mm_struct *mm = at(struct mm_struct, batch->memories[i & 63]);
         batch->entries[i & 63] = batch->nodes[i & 63] = 0;
         if (!batch->memories[i & 63]) continue;
-        u64 start = lines ? mm->arg_start : mm->env_start;
+        u64 start = lines ? get(mm->arg_start) : get(mm->env_start);
         batch->starts[i & 63] = start;
         batch->entries[i & 63] = top_entry(batch->memories[i & 63], start);
         batch->nodes[i & 63] = address_in(mm, mm_mt.ma_root);
@@ -228,7 +228,7 @@ GLOBAL u32 begin_lines(struct batch *batch, u32 count, u32 lines) {
 /* Brings what `fill` will read of a batch's tasks into the cache, one kind of object after the other: loads that do
  * not depend on each other wait for memory together. A walk through one task after the other takes half as long again. */
 GLOBAL u32 warm(struct batch *batch, struct view *view, u32 count) {
-    if (!batch || !view) return 0;
+    if (!batch || !view || PROBING) return 0;
     u32 lines = view->options & WITH_LINES;
     warm_tasks(batch, view, count);
     warm_rights(batch, view, count);
@@ -286,6 +286,16 @@ GLOBAL u64 next_task(struct view *view, struct batch *batch) {
     return leader;
 }
 
+/* Ends the walk before the process at hand, of which not all threads were added. */
+static bool leave_process(struct batch *batch) {
+    struct request *request = &batch->request;
+    request->limit = 0;
+    request->count = batch->before;
+    request->next = batch->base + batch->numbers[(batch->at - 1) & 63];
+    if (!batch->before) request->outcome = TOO_LARGE;
+    return 0;
+}
+
 /* Has the task at hand room in the slot? Without, the walk ends, to go on with that process. */
 static bool has_room(struct view *view, struct batch *batch) {
     struct request *request = &batch->request;
@@ -296,14 +306,9 @@ static bool has_room(struct view *view, struct batch *batch) {
         return 0;
     }
     if (request->count < request->limit && !(number && is_full(view))) return 1;
+    if (!number) return leave_process(batch);
     request->limit = 0;
-    if (number) {
-        request->next = number;
-    } else {
-        request->count = batch->before;
-        request->next = batch->base + batch->numbers[(batch->at - 1) & 63];
-        if (!batch->before) request->outcome = TOO_LARGE;
-    }
+    request->next = number;
     return 0;
 }
 
@@ -322,6 +327,12 @@ GLOBAL u32 add_tasks(struct view *view, struct slot *slot, struct batch *batch) 
         else if (batch->number)
             batch->link = 0;
     }
+    /* Not all rounds that the leaf takes may have been left (kernel.h). */
+    if (batch->link && batch->link != batch->head) return leave_process(batch);
+    if (batch->at < batch->found) {
+        request->next = batch->base + batch->numbers[batch->at & 63];
+        return request->count < request->limit && !is_full(view);
+    }
     if (!request->next || request->next > request->last) request->outcome = FINISHED;
     return request->outcome == MORE && request->count < request->limit && !is_full(view);
 }
@@ -331,7 +342,7 @@ GLOBAL u32 processes(struct view *view, struct slot *slot, struct batch *batch) 
     u32 more = 1;
     batch->request.next = batch->request.first;
     batch->request.outcome = MORE;
-    bpf_repeat(1 << 16) {
+    bpf_repeat(PROBING ? 64 : 1 << 16) {
         if (!more) break;
         bpf_rcu_read_lock();
         forget_sums(view);
@@ -345,15 +356,29 @@ GLOBAL u32 processes(struct view *view, struct slot *slot, struct batch *batch) 
     return 0;
 }
 
+/* The task that is listed there; 0 for none. */
+GLOBAL u64 find_listed(struct view *view, struct slot *slot, struct batch *batch, u32 place) {
+    if (!view || !slot || !batch) return 0;
+    return place < batch->request.limit && place < IDS ? find(view->pid_ns, slot->ids[place]) : 0;
+}
+
 /* Finds the tasks of slot->ids from `done` on, as many as fit a batch. */
 GLOBAL u32 next_listed(struct view *view, struct slot *slot, struct batch *batch, u32 done) {
     if (!view || !slot || !batch) return 0;
     u32 count = batch->request.limit, i;
     bpf_for(i, 0, BATCH) {
-        u32 place = done + i;
-        batch->tasks[i & 63] = place < count && place < IDS ? find(view->pid_ns, slot->ids[place]) : 0;
+        batch->tasks[i & 63] = find_listed(view, slot, batch, done + i);
     }
     if (count > FEW) warm(batch, view, BATCH);
+    return 0;
+}
+
+/* Adds one of them, whose task is 0 if there is none. */
+GLOBAL u32 add_listed(struct view *view, struct slot *slot, u32 place, u64 task) {
+    if (!view || !slot || place >= RECORDS) return 0;
+    struct task_record *record = &slot->records[place];
+    view->line = place;
+    if (!task || !gather_one(task, slot->ids[place], view, record)) record->base.pid = 0;
     return 0;
 }
 
@@ -363,7 +388,7 @@ GLOBAL u32 tasks(struct view *view, struct slot *slot, struct batch *batch) {
     struct request *request = &batch->request;
     u32 done = batch->zero, count = request->limit;
     u64 began = bpf_ktime_get_ns();
-    bpf_repeat(RECORDS / BATCH + 1) {
+    bpf_repeat(PROBING ? 4 : RECORDS / BATCH + 1) {
         /* Whoever lists threads of many processes in turn has each of those summed up again. */
         if (done >= count || view->used > LINE_BYTES / 2 || (done && bpf_ktime_get_ns() - began > LONGEST_RUN)) break;
         u32 i;
@@ -371,11 +396,8 @@ GLOBAL u32 tasks(struct view *view, struct slot *slot, struct batch *batch) {
         forget_sums(view);
         next_listed(view, slot, batch, done);
         bpf_for(i, 0, BATCH) {
-            u32 place = done + i;
-            if (place >= count || place >= RECORDS) break;
-            u64 task = batch->tasks[i & 63];
-            view->line = place;
-            if (!task || !gather_one(task, slot->ids[place], view, &slot->records[place])) slot->records[place].base.pid = 0;
+            if (done + i >= count) break;
+            add_listed(view, slot, done + i, batch->tasks[i & 63]);
         }
         bpf_rcu_read_unlock();
         done += BATCH;
@@ -434,12 +456,13 @@ GLOBAL u32 list(struct view *view, struct slot *slot, struct batch *batch) {
     return 0;
 }
 
-SEC("syscall")
-int gather(struct request *request) {
-    u32 key = request->slot;
+SEC(PROGRAM)
+int gather(struct run *context) {
+    u32 key = context->slot;
     struct slot *slot = bpf_map_lookup_elem(&slots, &key);
     struct batch *batch = bpf_map_lookup_elem(&batches, &key);
     if (!slot || !batch) return 1;
+    struct request *request = &slot->request;
 
     struct view *view = &batch->view;
     *view = (struct view){.groups = request->groups, .slot = key};
@@ -471,15 +494,15 @@ int gather(struct request *request) {
 }
 
 /* Run once. */
-SEC("syscall")
+SEC(PROGRAM)
 int prepare(void *context) {
     return !learn_offsets();
 }
 
 /* Run by a thread whose memory the samples are: finds where the kernel maps all memory. */
-SEC("syscall")
+SEC(PROGRAM)
 int calibrate(void *context) {
-    u64 memory = address_in((struct task_struct *)bpf_get_current_task_btf(), mm);
+    u64 memory = address_in(current_task(), mm);
     return !find_direct_map(memory);
 }
 
