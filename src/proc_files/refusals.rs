@@ -5,7 +5,8 @@
 
 use super::Status;
 use nix::errno::Errno;
-use nix::fcntl::readlinkat;
+use nix::fcntl::AtFlags;
+use nix::unistd::{AccessFlags, faccessat};
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -78,7 +79,10 @@ impl Guard<'_> {
         if known & !1 == key {
             return known & 1 == 1;
         }
-        let outcome = readlinkat(self.proc, format!("{pid}/ns/user").as_str());
+        // `proc_fdinfo_permission` (since Linux 5.14) asks `ptrace_may_access` and waits for nothing. What else asks it, the
+        // links of a task above all, waits for an exec of the task to end, which its memory can hold up for ever.
+        let fdinfo = format!("{pid}/fdinfo");
+        let outcome = faccessat(self.proc, fdinfo.as_str(), AccessFlags::X_OK, AtFlags::empty());
         let refused = matches!(outcome, Err(Errno::EACCES | Errno::EPERM));
         place.store(key | u64::from(refused), Ordering::Relaxed);
         refused
