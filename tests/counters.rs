@@ -3,12 +3,14 @@
 mod common;
 
 use common::daemon::Daemon;
-use common::handle::{Handle, one, request};
+use common::handle::{BUFFER, Handle, one, request};
+use common::more::More;
 use common::sources::sources;
 use common::{needs, tools};
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
-use task_diag::protocol::{DumpStrategy, Groups, Request};
+use task_diag::protocol::{DumpStrategy, Groups, Io, Request, Sched, attribute_id};
+use zerocopy::FromBytes;
 
 struct Killed(Child);
 
@@ -52,6 +54,26 @@ fn times_and_faults_while_threads_come_and_go() {
     }
 }
 
+/// The name in a line of `stat`, and the fields from the state on.
+fn fields(path: &str) -> (String, Vec<String>) {
+    let line = std::fs::read_to_string(path).unwrap();
+    let (name, rest) = line.rsplit_once(") ").unwrap();
+    (name.into(), rest.split_whitespace().map(String::from).collect())
+}
+
+/// The sums of `/proc/PID/stat`: faults, times, guest time.
+fn stat_of(pid: u32) -> [u64; 5] {
+    let (_, line) = fields(&format!("/proc/{pid}/stat"));
+    [10, 12, 14, 15, 43].map(|number| line[number - 3].parse().unwrap())
+}
+
+/// The sums of `/proc/PID/io`: characters and calls of reading.
+fn io_of(pid: u32) -> [u64; 2] {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/io")).unwrap();
+    let number = |key| text.lines().find_map(|line: &str| line.strip_prefix(key)).unwrap().parse().unwrap();
+    [number("rchar: "), number("syscr: ")]
+}
+
 /// The sums over a process' threads are made once for all of them that are asked for together.
 #[test]
 fn a_list_of_threads_of_one_process() {
@@ -76,22 +98,35 @@ fn a_list_of_threads_of_one_process() {
     tids.insert(tids.len() / 2, other.0.id());
     for source in sources() {
         let daemon = Daemon::start_with(source, &[]);
-        let asked = Request { pids: tids.clone(), ..request(DumpStrategy::Set, 0, Groups::STAT) };
-        let tasks = Handle::open(daemon.path()).dump(&asked).unwrap();
+        let asked = |groups| Request { pids: tids.clone(), ..request(DumpStrategy::Set, 0, groups) };
+        let file = Handle::open(daemon.path());
+        let look = || [own, other.0.id()].map(|pid| (stat_of(pid), io_of(pid)));
+        let before = look();
+        file.request(&asked(Groups::SCHED | Groups::IO));
+        let others = More::of(&file.read_to_end(BUFFER).unwrap());
+        let tasks = file.dump(&asked(Groups::STAT)).unwrap();
+        let after = look();
         let of_us: Vec<_> = tasks.iter().filter(|task| task.tgid == own).collect();
         assert!(of_us.len() >= 100, "{}: {}", source.name, of_us.len());
-        let first = of_us[0].stat.unwrap();
-        for task in &of_us {
+        for (task, others) in tasks.iter().zip(&others) {
+            assert_eq!(task.pid, others.pid);
             let stat = task.stat.unwrap();
-            assert!(stat.minflt.abs_diff(first.minflt) < 10_000 && stat.threads.abs_diff(first.threads) < 20);
-            assert!(stat.minflt >= 100, "{}: {stat:?}", source.name);
+            let sched = Sched::read_from_bytes(&others.payloads[&attribute_id::SCHED]).unwrap();
+            let io = Io::read_from_bytes(&others.payloads[&attribute_id::IO]).unwrap();
+            let process = usize::from(task.tgid != own);
+            let (before, after) = (before[process], after[process]);
+            let now =
+                ([stat.minflt, stat.majflt, stat.utime, stat.stime, sched.guest_time], [io.rchar, io.syscr]);
+            let within = |now: &[u64], before: &[u64], after: &[u64]| {
+                now.iter().zip(before.iter().zip(after)).all(|(now, (from, to))| (from..=to).contains(&now))
+            };
+            let right = within(&now.0, &before.0, &after.0) && within(&now.1, &before.1, &after.1);
+            assert!(right, "{}: {}: {now:?} between {before:?} and {after:?}", source.name, task.pid);
+            // What is the thread's own is not its process'.
+            let (_, line) = fields(&format!("/proc/{}/stat", task.pid));
+            assert_eq!(sched.start_time / 10_000_000, line[19].parse::<u64>().unwrap(), "{}", source.name);
         }
-        let stat = tasks.iter().find(|task| task.pid == other.0.id()).unwrap().stat.unwrap();
-        assert!(
-            stat.threads == 1 && stat.minflt < of_us[0].stat.unwrap().minflt,
-            "{}: {stat:?}",
-            source.name
-        );
+        assert!(tasks.iter().any(|task| task.pid == other.0.id()), "{}", source.name);
     }
     drop(stop);
     threads.into_iter().for_each(|thread| drop(thread.join()));

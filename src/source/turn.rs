@@ -26,6 +26,11 @@ impl<'a> Turn<'a> {
         Turn { began: Instant::now(), others_wait: None }
     }
 
+    /// How long it may still take at most.
+    pub fn left(&self) -> Duration {
+        self.others_wait.map_or(Duration::MAX, |_| LONGEST.saturating_sub(self.began.elapsed()))
+    }
+
     /// Whether it is time to end.
     pub fn is_over(&self) -> bool {
         let Some(others_wait) = self.others_wait else { return false };

@@ -2,6 +2,7 @@
 
 use super::contents::{Contents, MemoryFiles};
 use super::numbers::Numbers;
+use super::process_sums::ProcessSums;
 use super::program::{Programs, Watch, Whose};
 use super::sections::{self, Question};
 use crate::access::{IdMaps, Reader, Sight, sight, user_ns_below};
@@ -79,15 +80,16 @@ pub(super) fn gather(
     reader: &Reader,
     selection: Selection,
     dir: Arc<TaskDir>,
-    whose: Whose,
+    (whose, sums): (Whose, Option<&ProcessSums>),
     room: usize,
 ) -> nix::Result<Task> {
     let began = Instant::now();
     with_text(|text| {
         for nth in 1.. {
             let patience = if knows_no_bounds(reader) { SHORT } else { LONG };
-            let attempt = Attempt { again: nth > 1, last: nth >= MOST_TRIES || began.elapsed() > patience };
-            match gather_with(text, root, reader, selection, &dir, (whose, attempt), room) {
+            let last = nth >= MOST_TRIES || began.elapsed() > patience;
+            let attempt = Attempt { whose, sums, again: nth > 1, last };
+            match gather_with(text, root, reader, selection, &dir, attempt, room) {
                 Err(Errno::EAGAIN) => continue,
                 task => return task,
             }
@@ -102,9 +104,11 @@ const LONG: Duration = Duration::from_millis(50);
 /// The same for a reader who is told of each program all the same.
 const SHORT: Duration = Duration::from_millis(2);
 
-/// Which try it is.
+/// Which try it is, and what it goes by.
 #[derive(Clone, Copy)]
-struct Attempt {
+struct Attempt<'a> {
+    whose: Whose,
+    sums: Option<&'a ProcessSums>,
     again: bool,
     last: bool,
 }
@@ -165,20 +169,22 @@ fn gather_with(
     reader: &Reader,
     selection: Selection,
     dir: &Arc<TaskDir>,
-    (whose, attempt): (Whose, Attempt),
+    attempt: Attempt<'_>,
     room: usize,
 ) -> nix::Result<Task> {
     let watched = selection.groups.intersects(OF_PROGRAM);
-    let watch = watched.then(|| Watch::begin(text, dir, whose, attempt.again)).transpose()?;
+    let watch = watched.then(|| Watch::begin(text, dir, attempt.whose, attempt.again)).transpose()?;
     let (status, mut record) = judged(text, root, reader, dir)?;
     let seen = sight(reader, &record);
     let asked = seen.of(selection.groups);
+    let sums = attempt.sums.map(|sums| sums.of(&record)).unwrap_or_default();
     let mut has = asked & (Groups::BASE | Groups::CRED | Groups::STAT);
     let mut other_files = false;
     if asked.contains(Groups::STAT) || (asked.contains(Groups::BASE) && !status.has_sessions) {
         other_files = true;
-        let line = StatLine::parse(dir.read("stat", text)?).ok_or(Errno::ESRCH)?;
+        let line = StatLine::parse(dir.read(sums.file_of_stat(), text)?).ok_or(Errno::ESRCH)?;
         record.stat = line.stat;
+        sums.put_into_stat(&mut record.stat);
         if !status.has_sessions {
             (record.base.sid, record.base.pgid) = (line.sid, line.pgid);
         }
@@ -197,7 +203,7 @@ fn gather_with(
     let mut contents = Contents::default();
     if !read.is_empty() {
         other_files = true;
-        let question = Question { root, reader, seen, groups: read, known: None };
+        let question = Question { root, reader, seen, groups: read, known: None, sums: Some(&sums) };
         contents = read_of_one_program(text, dir, &question, watch.as_ref(), attempt.last)?;
         has |= own;
         has.set(Groups::VMA, !contents.mappings.is_empty());
@@ -208,6 +214,9 @@ fn gather_with(
         if sight(reader, &now) < seen {
             return Err(Errno::EPERM);
         }
+    }
+    if let Some(kept) = attempt.sums {
+        kept.keep(dir, &sums, &record, has, &contents.sections);
     }
     // Descriptors are few: only a task that will be sent in pieces needs to be known again.
     let Contents { mappings, rest, command_line, sections, missing, .. } = contents;

@@ -1,6 +1,7 @@
 //! One task to be gathered, as work for the pool.
 
 use super::gather::{Task, gather, gather_by_number};
+use super::process_sums::ProcessSums;
 use super::program::Whose;
 use crate::access::{Reader, person};
 use crate::proc_files::{ProcRoot, Status, TaskDir};
@@ -30,6 +31,8 @@ pub(super) struct Item {
     /// Whether the reader sees it takes a look at its namespaces, for which the kernel waits until an exec is over.
     pub may_hang: bool,
     pub by_number: bool,
+    /// For those of one process that are listed together.
+    pub sums: Option<Arc<ProcessSums>>,
     pub room: usize,
 }
 
@@ -62,7 +65,8 @@ impl Work for Item {
             }
         }
         if let Some(dir) = &self.dir {
-            return gather(&self.root, &self.reader, self.selection, dir.clone(), Whose::Process, self.room);
+            let how = (Whose::Process, None);
+            return gather(&self.root, &self.reader, self.selection, dir.clone(), how, self.room);
         }
         let dir = if per_thread { self.root.thread(tgid, tid) } else { self.root.task(tid) };
         let whose = match self.selection.strategy {
@@ -73,12 +77,13 @@ impl Work for Item {
             _ => Whose::Process,
         };
         let mut dir = dir?;
+        let how = (whose, self.sums.as_deref());
         if !self.selection.groups.intersects(HANGING) {
-            return gather(&self.root, &self.reader, self.selection, Arc::new(dir), whose, self.room);
+            return gather(&self.root, &self.reader, self.selection, Arc::new(dir), how, self.room);
         }
         let reading = Reading::new(stop, &self.budget, self.reader.account);
         dir = dir.within(reading.clone());
-        let task = gather(&self.root, &self.reader, self.selection, Arc::new(dir), whose, self.room);
+        let task = gather(&self.root, &self.reader, self.selection, Arc::new(dir), how, self.room);
         let share = reading.end(task.as_ref().map_or(0, Task::lists_len))?;
         Ok(Task { _share: share, ..task? })
     }

@@ -5,6 +5,7 @@ mod gather;
 mod item;
 mod mapping_file;
 mod numbers;
+mod process_sums;
 mod program;
 mod relatives;
 mod rest_of_list;
@@ -30,6 +31,7 @@ use item::{Item, TaskId};
 pub use mapping_file::MappingFile;
 use nix::errno::Errno;
 use numbers::Numbers;
+use process_sums::ProcessSums;
 use program::{Programs, Whose};
 pub(super) use rest_of_list::Place;
 #[cfg(feature = "bpf")]
@@ -181,7 +183,7 @@ impl ProcfsSource {
             while !self.is_same_program(reader, selection, task) {
                 let again = match (&task.anchor, &task.watch) {
                     (Anchor::Directory(dir), Some(watch)) if tries > 0 => {
-                        gather(&self.root, reader, alone, dir.clone(), watch.whose(), usize::MAX)
+                        gather(&self.root, reader, alone, dir.clone(), (watch.whose(), None), usize::MAX)
                     }
                     _ => Err(Errno::EAGAIN),
                 };
@@ -240,7 +242,7 @@ impl ProcfsSource {
             upcoming,
             average: typical_len(selection.groups),
         };
-        walk.gather_all(&Arc::new(reader.clone()), selection, room, &[id]).pop()?.ok()
+        walk.gather_all(&Arc::new(reader.clone()), selection, room, &[id], &Turn::endless()).pop()?.ok()
     }
 
     /// Nothing of a task that the reader may not see tells it that the task has children or threads.
@@ -264,7 +266,7 @@ impl ProcfsSource {
         dir: Arc<TaskDir>,
     ) -> nix::Result<Task> {
         if !gather::waits_for_exec(reader) {
-            return gather(&self.root, reader, selection, dir, Whose::Process, usize::MAX);
+            return gather(&self.root, reader, selection, dir, (Whose::Process, None), usize::MAX);
         }
         let item = Item {
             root: self.root.clone(),
@@ -275,6 +277,7 @@ impl ProcfsSource {
             dir: Some(dir),
             may_hang: true,
             by_number: false,
+            sums: None,
             room: usize::MAX,
         };
         let begin = Begin { within: self.deadlines.read, bytes: usize::MAX };
@@ -416,7 +419,7 @@ impl Walk for ProcfsWalk {
             }
             let ids: Vec<TaskId> = self.upcoming.iter().take(count).copied().collect();
             let mut shown = 0;
-            let tasks = self.gather_all(&reader_of_all, selection, room, &ids);
+            let tasks = self.gather_all(&reader_of_all, selection, room, &ids, turn);
             let out_of_time = tasks.len() < ids.len();
             for task in tasks {
                 match task {
@@ -502,8 +505,9 @@ impl ProcfsWalk {
         selection: Selection,
         room: usize,
         ids: &[TaskId],
+        turn: &Turn<'_>,
     ) -> Vec<nix::Result<Task>> {
-        let mut tasks = self.read_all(reader, selection, room, ids);
+        let mut tasks = self.read_all(reader, selection, room, ids, turn);
         if selection.groups.contains(Groups::TASKSTATS) {
             self.source.add_taskstats(reader, selection, &mut tasks);
         }
@@ -517,11 +521,15 @@ impl ProcfsWalk {
         selection: Selection,
         room: usize,
         ids: &[TaskId],
+        turn: &Turn<'_>,
     ) -> Vec<nix::Result<Task>> {
         let hanging = selection.groups & HANGING;
         let may_hang = gather::waits_for_exec(reader);
         let by_number =
             room >= NEVER_SPLIT && gather::knows_all(reader) && ONE_FILE.contains(selection.groups);
+        // In the other lists a process is named once, or its threads are told of each by itself.
+        let summed = selection.strategy == DumpStrategy::Set && ProcessSums::in_any(selection.groups);
+        let sums = (summed && ids.len() > 1).then(Arc::<ProcessSums>::default);
         let item = |id: &TaskId| Item {
             root: self.source.root.clone(),
             budget: self.source.budget.clone(),
@@ -531,15 +539,17 @@ impl ProcfsWalk {
             dir: None,
             may_hang,
             by_number,
+            sums: sums.clone(),
             room,
         };
         if hanging.is_empty() && !may_hang && ids.len() < 4 {
             return ids.iter().map(|id| item(id).run(&Stop::default())).collect();
         }
         let deadlines = self.source.deadlines;
-        // What has no room in this read is for the next one.
+        // What has no room in this read, or no time, is for the next one.
         let begin = Begin { within: deadlines.read, bytes: 2 * room };
-        let results = self.source.pool.run(ids.iter().map(item).collect(), deadlines, begin);
+        let in_turn = Begin { within: turn.left().min(deadlines.read), ..begin };
+        let results = self.source.pool.run(ids.iter().map(item).collect(), deadlines, in_turn);
         let light = Selection { groups: selection.groups - hanging, ..selection };
         let less = Selection { groups: selection.groups - MEMORY, ..selection };
         // First without its memory, which is what hangs most; then with nothing that may hang.

@@ -12,6 +12,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::contents::MemoryFiles;
 use super::numbers::Numbers;
+use super::process_sums::Sums;
 
 /// What of MISC need not be read; all ones for none, as in the protocol.
 #[repr(C)]
@@ -30,6 +31,8 @@ pub(in crate::source) struct Question<'a> {
     pub seen: Sight,
     pub groups: Groups,
     pub known: Option<KnownMisc>,
+    /// Those over the threads of its process, as far as they are known.
+    pub sums: Option<&'a Sums>,
 }
 
 /// Appends the sections that the task has of the groups asked for; gives those that are lost for another reason than that it
@@ -113,8 +116,11 @@ fn fill(
             push_membership(out, &header, &gids);
         }
         attribute_id::SCHED => {
-            let mut sched =
-                fields::sched(dir.read("stat", text)?, status()?, root.tick()).ok_or(unreadable)?;
+            let file = question.sums.map_or("stat", Sums::file_of_sched);
+            let mut sched = fields::sched(dir.read(file, text)?, status()?, root.tick()).ok_or(unreadable)?;
+            if let Some(sums) = question.sums {
+                sums.put_into_sched(&mut sched);
+            }
             if let Some(namespace) = &reader.pid_ns
                 && sched.tpgid > 0
             {
@@ -126,7 +132,9 @@ fn fill(
             out.extend_from_slice(sched.as_bytes());
         }
         attribute_id::IO => {
-            out.extend_from_slice(fields::io(dir.read("io", text)?).ok_or(unreadable)?.as_bytes());
+            let known = question.sums.and_then(|sums| sums.io);
+            let io = known.map_or_else(|| Ok(fields::io(dir.read("io", text)?)), |io| Ok(Some(io)))?;
+            out.extend_from_slice(io.ok_or(unreadable)?.as_bytes());
         }
         attribute_id::CGROUP => cgroups(out, dir.read("cgroup", text)?)?,
         attribute_id::NS => {

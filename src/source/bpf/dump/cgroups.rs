@@ -30,6 +30,7 @@ impl Cgroups {
                 seen: Sight::Full,
                 groups: Groups::CGROUP,
                 known: None,
+                sums: None,
             };
             let contents = with_text(|text| Contents::read(text, &dir, &question));
             (!contents.sections.is_empty()).then_some((key, at, contents.sections))

@@ -55,6 +55,7 @@ impl Work for Item {
                     seen: self.seen,
                     groups: self.groups,
                     known: self.known,
+                    sums: None,
                 };
                 let reading = Reading::new(stop, &self.budget, self.reader.account);
                 let dir = dir.within(reading.clone());
