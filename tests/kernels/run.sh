@@ -17,7 +17,7 @@ if [ "${1:-}" = --short ]; then short=1; shift; fi
 if [ $# -gt 0 ]; then
 	kernels=("$@")
 elif [ -n "$short" ]; then
-	kernels=(bookworm/amd64 trixie/amd64 sid/amd64 trixie/arm64)
+	kernels=(bookworm/amd64 trixie/amd64 sid/amd64)
 else
 	kernels=(bullseye/amd64 bookworm/amd64 trixie/amd64 sid/amd64 trixie/arm64 sid/arm64
 		trixie/amd64+1cpu trixie/amd64+64cpus trixie/amd64+la57 trixie/amd64+kptr trixie/amd64+lockdown trixie/amd64+pidns)
