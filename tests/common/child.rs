@@ -281,7 +281,7 @@ fn fork_with(board: &Board, flags: c_int, body: impl FnOnce(&Inside)) -> Result<
 }
 
 /// Closes all descriptors from `first` on, so that a child keeps nothing of other tests open.
-fn close_from(first: u32) {
+pub fn close_from(first: u32) {
     let flags = (0 as c_long, 0);
     let rest = [first.into(), u32::MAX.into(), flags.0];
     if super::identity::syscall(libc::SYS_close_range, rest).is_err() {
