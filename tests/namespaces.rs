@@ -260,29 +260,3 @@ fn everyone_is_shown_what_proc_shows_to_everyone() {
         assert!(!her.values().all(|task| task.mappings.is_empty()), "her own are not guarded from her");
     }
 }
-
-/// A daemon in a pid namespace of its own cannot know who reads outside of it.
-#[test]
-fn a_reader_that_the_daemon_cannot_see_is_refused() {
-    if !needs::root_and_fuse() {
-        return;
-    }
-    for source in sources() {
-        let place = tempfile::TempDir::new().unwrap();
-        let mut command = Command::new("unshare");
-        command.args(["--pid", "--fork", "--kill-child"]);
-        command
-            .arg(env!("CARGO_BIN_EXE_task-diag"))
-            .args(["mount", "--source", source.name])
-            .arg(place.path());
-        let mut daemon = command.stderr(std::process::Stdio::null()).spawn().unwrap();
-        common::wait::until("the daemon serves", || place.path().join("task_diag").exists());
-        let file = Handle::open(place.path().join("task_diag"));
-        file.request(&request(DumpStrategy::All, 0, Groups::BASE));
-        assert_eq!(file.read(4096).unwrap_err(), nix::errno::Errno::EACCES);
-        assert_eq!(file.read(4096).unwrap(), b"", "the request is gone");
-        drop(file);
-        nix::mount::umount2(place.path(), nix::mount::MntFlags::MNT_DETACH).unwrap();
-        daemon.wait().unwrap();
-    }
-}
