@@ -16,8 +16,8 @@ use task_diag::protocol::{
     Request, VmaFields, VmaStat, push_descriptor, push_membership, push_vma,
 };
 use task_diag::source::{
-    Anchor, Budget, Gathered, Sections, Selection, Source, SourceError, TaskstatsError, Turn, Visit, Walk,
-    push_section,
+    Anchor, Budget, Gathered, Piece, Rest, Sections, Selection, Source, SourceError, TaskstatsError, Turn,
+    Visit, Walk, push_section,
 };
 use task_diag::task::{Facts, TaskRecord};
 use zerocopy::IntoBytes;
@@ -123,6 +123,7 @@ impl Task {
             record: &self.record,
             groups: self.groups & asked,
             mappings: if shown(Groups::VMA) { mappings } else { &[] },
+            rest: None,
             command_line: if shown(Groups::CMDLINE) { &self.line } else { &[] },
             sections: Sections::new(&self.sections),
             missing: self.missing,
@@ -206,6 +207,10 @@ impl Walk for MadeUpWalk {
         Ok(())
     }
 
+    fn go_on(&self, _: &Reader, _: &TaskRecord, _: &Rest) -> Result<Piece, SourceError> {
+        unreachable!("no list has a rest")
+    }
+
     fn is_finished(&self) -> bool {
         self.left.is_empty()
     }
@@ -278,7 +283,9 @@ impl Session {
             Err(EngineError::Source(SourceError::NoSuchTask)) => {
                 assert!(self.expected.request.as_ref().unwrap().strategy == DumpStrategy::One);
             }
-            Err(EngineError::Source(SourceError::OverBudget(user))) => assert_eq!(user, Account::User(reader(alice).fsuid)),
+            Err(EngineError::Source(SourceError::OverBudget(user))) => {
+                assert_eq!(user, Account::User(reader(alice).fsuid))
+            }
             Err(e) => panic!("{e}"),
         }
         self.pending = false;
